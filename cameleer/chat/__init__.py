@@ -1,0 +1,1 @@
+"""Conversations, the chat template, token ids with the loss mask. May import: core."""

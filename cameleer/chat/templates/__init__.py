@@ -1,0 +1,1 @@
+"""Chat templates, one small file each; found by their presence."""

@@ -1,0 +1,166 @@
+"""A stage's folder: worked on aside, finished by one rename, skipped when its fingerprint is there.
+
+DIR/                  finished: holds manifest.json beside the stage's files
+.DIR.partial/         being worked on, or left by a kill; taken up again if the fingerprint fits
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cameleer
+from cameleer.core.errors import UserError
+from cameleer.core.files import read_json, sha256_tree, write_json
+
+MANIFEST = "manifest.json"
+VERSIONED = ("torch", "transformers", "tokenizers", "peft", "numpy", "scipy")
+
+
+def fingerprint(kind: str, config: Any, inputs: Mapping[str, str]) -> str:
+    """Hex SHA-256 of all that decides a stage's result: kind, config, inputs, our version."""
+    facts = [kind, cameleer.__version__, config, dict(sorted(inputs.items()))]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def fingerprint_of(path: Path) -> str:
+    """Fingerprint of an input: of a finished stage its own, of anything else its contents."""
+    manifest = path / MANIFEST
+    if manifest.is_file():
+        return str(read_json(manifest)["fingerprint"])
+    return sha256_tree(path)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One piece of work with a folder for its result.
+
+    kind: what it is ("train", "eval", …); config: JSON values that decide the result; inputs: name
+    to fingerprint of what is read; folder: where the finished result stands.
+    """
+
+    kind: str
+    folder: Path
+    config: Any
+    inputs: Mapping[str, str]
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint(self.kind, self.config, self.inputs)
+
+    @property
+    def partial(self) -> Path:
+        return self.folder.with_name(f".{self.folder.name}.partial")
+
+    def done(self) -> bool:
+        """Whether the folder holds the finished result of exactly this stage."""
+        manifest = self.folder / MANIFEST
+        return manifest.is_file() and read_json(manifest)["fingerprint"] == self.fingerprint
+
+    def run(self, work: Callable[[Path], dict[str, Any]]) -> bool:
+        """Do the work unless it is done; returns whether anything was done.
+
+        `work` gets the partial folder, which may hold what an earlier, killed call left there, and
+        returns the outcome for the manifest. Raises UserError if the folder holds something else.
+        """
+        if self.done():
+            return False
+        if self.folder.exists() and any(self.folder.iterdir()):
+            held = "another run" if (self.folder / MANIFEST).exists() else "other files"
+            raise UserError(
+                f"holds {held}", file=self.folder, hint="give another -o, or remove it yourself"
+            )
+        self.partial.mkdir(parents=True, exist_ok=True)
+        with _only_worker(self.partial):
+            self._take_up()
+            start = time.time()
+            with disk_full_named(self.folder):
+                outcome = work(self.partial)
+                self._finish(outcome, start)
+        return True
+
+    def _take_up(self) -> None:
+        """Clear the partial folder unless it was begun by this very stage."""
+        begun = self.partial / "begun.json"
+        if begun.exists() and read_json(begun)["fingerprint"] == self.fingerprint:
+            return
+        for left in self.partial.iterdir():
+            if left.name != ".lock":
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+        write_json(begun, {"fingerprint": self.fingerprint})
+
+    def _finish(self, outcome: dict[str, Any], start: float) -> None:
+        manifest = {
+            "kind": self.kind,
+            "fingerprint": self.fingerprint,
+            "config": self.config,
+            "inputs": dict(self.inputs),
+            "outcome": outcome,
+            "seconds": round(time.time() - start, 3),
+            "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "environment": environment(),
+        }
+        write_json(self.partial / MANIFEST, manifest)
+        (self.partial / "begun.json").unlink()
+        (self.partial / ".lock").unlink(missing_ok=True)
+        os.rename(self.partial, self.folder)
+
+
+@contextmanager
+def _only_worker(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock; the kernel lets it go when the process ends, however it ends."""
+    with (folder / ".lock").open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                "another process is at work on this", file=folder, hint="wait for it, or stop it"
+            ) from None
+        yield
+
+
+@contextmanager
+def disk_full_named(folder: Path) -> Iterator[None]:
+    """Turn a full disk or a folder that cannot be written into an error that says so."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            message, hint = "the disk is full", "make room, then give the same command again"
+        elif error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+            message, hint = "cannot be written", "check the rights"
+        else:
+            raise
+        raise UserError(message, file=error.filename or folder, hint=hint) from None
+
+
+def environment() -> dict[str, Any]:
+    """What the work ran on: versions, processor, cores."""
+    versions = {}
+    for name in VERSIONED:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {
+        "cameleer": cameleer.__version__,
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "cores": len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count(),
+        **versions,
+    }

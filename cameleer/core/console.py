@@ -1,0 +1,91 @@
+"""What people see while work goes on: progress and notes on stderr, results on stdout."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+out = Console(highlight=False, soft_wrap=True)
+
+PLAIN_SECONDS = 15.0  # how often a plain log gets a line about work in progress
+
+
+def note(text: str) -> None:
+    """One line about what is going on."""
+    err.print(text, markup=False)
+
+
+def warn(text: str) -> None:
+    """One line about something that the user should know of, though work goes on."""
+    err.print(f"warning: {text}", style="yellow", markup=False)
+
+
+def table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
+    """Print a table on stdout; first column left, the others right if they hold numbers."""
+    shown = Table(title=title or None, title_justify="left", box=None, header_style="bold")
+    for index, name in enumerate(columns):
+        numeric = index > 0 and all(isinstance(row[index], int | float) for row in rows)
+        shown.add_column(name, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        shown.add_row(*(str(cell) for cell in row))
+    width = None if out.is_terminal else 160
+    out.print(shown, width=width)
+
+
+def emit_json(value: Any) -> None:
+    """Print one JSON object on stdout."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+
+
+class Ticker:
+    """Counts work done; shows a bar on a terminal and a line now and then elsewhere."""
+
+    def __init__(self, what: str, total: int, done: int, bar: Progress | None) -> None:
+        self.what, self.total, self.count, self.bar = what, total, done, bar
+        self.first, self.start = done, time.monotonic()
+        self.said = self.start
+        if bar is not None:
+            self.task = bar.add_task(what, total=total, completed=done, info="")
+
+    def advance(self, amount: int = 1, info: str = "") -> None:
+        """Count `amount` more; `info` is a short text such as a loss or a rate."""
+        self.count += amount
+        if self.bar is not None:
+            self.bar.update(self.task, completed=self.count, info=info)
+        elif time.monotonic() - self.said > PLAIN_SECONDS:
+            self.said = time.monotonic()
+            rate = (self.count - self.first) / (self.said - self.start)
+            left = (self.total - self.count) / rate if rate else float("inf")
+            note(f"{self.what}: {self.count}/{self.total}, {left:.0f} s left {info}".rstrip())
+
+
+@contextmanager
+def progress(what: str, total: int, done: int = 0) -> Iterator[Ticker]:
+    """A progress bar named `what` over `total` units of which `done` were there before."""
+    if not err.is_terminal:
+        yield Ticker(what, total, done, None)
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[info]}"),
+    )
+    with Progress(*columns, console=err, transient=True) as bar:
+        yield Ticker(what, total, done, bar)

@@ -1,0 +1,152 @@
+"""Reading JSON with the line of every mistake, and writing so that a file is whole or not there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from cameleer.core.errors import UserError
+
+
+def read_text(path: Path) -> str:
+    """The UTF-8 text of a file that must be there."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError("no such file", file=path, hint="check the path") from None
+    except IsADirectoryError:
+        raise UserError("is a folder, a file is needed", file=path) from None
+    except UnicodeDecodeError as error:
+        line = path.read_bytes()[: error.start].count(b"\n") + 1
+        raise UserError(
+            "is not UTF-8 text", file=path, line=line, hint="convert it to UTF-8"
+        ) from None
+
+
+def read_json(path: Path) -> Any:
+    """The value of a JSON file; a syntax error names its line."""
+    try:
+        return json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise UserError(f"broken JSON: {error.msg}", file=path, line=error.lineno) from None
+
+
+def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(line number from 1, object) for each non-empty line; streamed, one line in memory."""
+    try:
+        handle = path.open(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError("no such file", file=path, hint="check the path") from None
+    except IsADirectoryError:
+        raise UserError("is a folder, a file is needed", file=path) from None
+    with handle:
+        number = 0
+        try:
+            for number, text in enumerate(handle, 1):
+                if not text.strip():
+                    continue
+                try:
+                    row = json.loads(text)
+                except json.JSONDecodeError as error:
+                    message = f"broken JSON: {error.msg} at column {error.colno}"
+                    raise UserError(message, file=path, line=number) from None
+                if not isinstance(row, dict):
+                    raise UserError("is not a JSON object", file=path, line=number)
+                yield number, row
+        except UnicodeDecodeError:
+            raise UserError(
+                "is not UTF-8 text", file=path, line=number + 1, hint="convert it to UTF-8"
+            ) from None
+
+
+def to_json(row: Any) -> str:
+    """One line of JSON as all our files hold it: text unescaped, keys in the order given."""
+    return json.dumps(row, ensure_ascii=False, separators=(", ", ": "))
+
+
+@contextmanager
+def replacing(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
+    """Open a temporary file beside `path`; on success it is flushed to disk and takes its name."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, mode, encoding=None if "b" in mode else "utf-8") as handle:
+            yield handle
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as indented JSON, whole or not at all."""
+    with replacing(path) as handle:
+        json.dump(value, handle, ensure_ascii=False, indent=2)
+        handle.write("\n")
+
+
+def write_jsonl(path: Path, rows: Iterable[Any]) -> int:
+    """Write rows as JSON lines, whole or not at all; returns how many."""
+    count = 0
+    with replacing(path) as handle:
+        for row in rows:
+            handle.write(to_json(row) + "\n")
+            count += 1
+    return count
+
+
+class JsonlLog:
+    """Appends rows to a JSONL file; a line torn by a kill is cut off when the file is opened again.
+
+    A killed process can leave its last line half written. Such a line is no record: it is removed
+    here, so that every reader after us meets whole lines only.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if path.exists():
+            whole = path.read_bytes()
+            end = whole.rfind(b"\n") + 1
+            if end != len(whole):
+                os.truncate(path, end)
+        self.handle = path.open("a", encoding="utf-8")
+
+    def append(self, rows: Iterable[Any]) -> None:
+        """Write rows and hand them to the operating system before returning."""
+        self.handle.write("".join(to_json(row) + "\n" for row in rows))
+        self.handle.flush()
+
+    def sync(self) -> None:
+        """Wait until what was appended is on the disk."""
+        self.handle.flush()
+        os.fsync(self.handle.fileno())
+
+    def close(self) -> None:
+        self.sync()
+        self.handle.close()
+
+
+def sha256_file(path: Path) -> str:
+    """Hex SHA-256 of a file's bytes."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def sha256_tree(path: Path) -> str:
+    """Hex SHA-256 of a file, or of a folder's relative names and contents; hidden names left out."""
+    if path.is_file():
+        return sha256_file(path)
+    if not path.is_dir():
+        raise UserError("no such file or folder", file=path, hint="check the path")
+    digest = hashlib.sha256()
+    for file in sorted(file for file in path.rglob("*") if file.is_file()):
+        name = file.relative_to(path)
+        if not any(part.startswith(".") for part in name.parts):
+            digest.update(f"{name.as_posix()}\0{sha256_file(file)}\n".encode())
+    return digest.hexdigest()

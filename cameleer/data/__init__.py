@@ -1,0 +1,1 @@
+"""Instruction data: sources, mixtures, packing, statistics. May import: core, chat."""

@@ -1,0 +1,98 @@
+"""What a benchmark is: a file that makes items from native data and grades answers to them.
+
+A benchmark is a module of `cameleer.evals.benchmarks` (or an entry point of the group
+`cameleer.benchmarks`) whose docstring is its card and which holds
+
+    SETTINGS: dict[str, Setting]      the ways to ask it, the default first
+    items(ask: Ask) -> list[Item]     the questions in the data's order, not yet limited
+    grade(item, outputs, ask) -> Score
+
+For multiple choice, `grade` is given the chosen text as its one output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+
+
+from cameleer.core.errors import unknown
+from cameleer.core.plugins import plugin, plugins
+from cameleer.results.records import Format, Rule
+
+HOME, GROUP = "cameleer.evals.benchmarks", "cameleer.benchmarks"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One way to ask a benchmark.
+
+    choices: the answers to choose from by probability; empty where text is generated.
+    stop: texts that end an output, by format; metric: name of the score in tables.
+    format: the format that the paper used with tuned models ("chat"), or "plain" for all models.
+    """
+
+    about: str
+    metric: str
+    choices: tuple[str, ...] = ()
+    max_new_tokens: int = 512
+    stop: dict[Format, tuple[str, ...]] = field(default_factory=dict)
+    temperature: float = 0.0
+    top_p: float = 1.0
+    samples: int = 1
+    format: Format = "chat"
+
+
+@dataclass(frozen=True)
+class Ask:
+    """How a benchmark is to be asked.
+
+    data: folder with the benchmark's native files; fits: whether a text (the item's text + cue)
+    is short enough to be sent; benchmarks drop few-shot examples until it is.
+    """
+
+    data: Path
+    setting: str
+    rule: Rule = "fixed"
+    format: Format = "chat"
+    fits: Callable[[str, str], bool] = lambda text, cue: True
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A benchmark's module with one of its settings, as named on the command line."""
+
+    name: str
+    setting_name: str
+    module: ModuleType
+
+    @property
+    def setting(self) -> Setting:
+        setting: Setting = self.module.SETTINGS[self.setting_name]
+        return setting
+
+    @property
+    def label(self) -> str:
+        return f"{self.name}:{self.setting_name}"
+
+
+def benchmark_named(label: str) -> Benchmark:
+    """The benchmark that `name` or `name:setting` stands for; unknown ones are the user's error."""
+    name, _, setting = label.partition(":")
+    module = plugin(HOME, GROUP, name, "cameleer eval ls")
+    setting = setting or next(iter(module.SETTINGS))
+    if setting not in module.SETTINGS:
+        raise unknown(f"setting of {name}", setting, module.SETTINGS, "cameleer eval ls")
+    return Benchmark(name, setting, module)
+
+
+def all_benchmarks() -> list[Benchmark]:
+    """Every benchmark in every setting."""
+    found = plugins(HOME, GROUP)
+    return [
+        Benchmark(name, setting, module)
+        for name, module in sorted(found.items())
+        for setting in module.SETTINGS
+    ]

@@ -1,0 +1,1 @@
+"""Loading, adapting and writing models; attention for packed rows. May import: core."""

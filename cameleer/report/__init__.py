@@ -1,0 +1,1 @@
+"""From results to one page: tables, figures. May import: core, results."""

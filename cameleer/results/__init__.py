@@ -1,0 +1,1 @@
+"""Records of evaluation, where they are kept, and their statistics. May import: core."""

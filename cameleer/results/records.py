@@ -1,0 +1,86 @@
+"""The records of evaluation: what is asked, what was answered, how it scored."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+Rule = Literal["paper", "fixed"]
+Format = Literal["chat", "plain"]
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One question of a benchmark, as one model is to be asked.
+
+    key: unique, `benchmark/…` as in the command contract; group: what scores are broken down by
+    (a subject, a task), or ""; text: the question with its few-shot examples, which in chat format
+    is the user's message; cue: the words that open the model's answer; target: the gold answer;
+    meta: what grading needs besides.
+    """
+
+    key: str
+    group: str
+    text: str
+    cue: str
+    target: Any
+    meta: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a model said to one item.
+
+    outputs: one text for each sample that was asked for; logprobs: natural-log probability of each
+    choice, for multiple choice; finish: `stop`, `length` or `choice` for each output; prompt_tokens
+    and new_tokens: counts, the latter over all outputs; seconds: share of its batch's time.
+    """
+
+    item: str
+    outputs: list[str]
+    logprobs: list[float]
+    finish: list[str]
+    prompt_tokens: int
+    new_tokens: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """How an answer scored: `value` in 0..1, and what was read out of each output.
+
+    values: further metrics by name (for example pass@10 beside pass@1); note: anything a reader
+    should know, such as the sandbox level or "no answer found".
+    """
+
+    value: float
+    extracted: list[Any]
+    values: dict[str, float] = field(default_factory=dict)
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """An item with its prompt, answer and score: one line of samples.jsonl."""
+
+    item: str
+    group: str
+    prompt: str
+    target: Any
+    answer: Answer
+    score: Score
+
+    def to_row(self) -> dict[str, Any]:
+        """The JSON object that stands for it in a file, flat where people will read it."""
+        answer, score = asdict(self.answer), asdict(self.score)
+        del answer["item"]
+        return {
+            "item": self.item,
+            "group": self.group,
+            "score": score.pop("value"),
+            "extracted": score.pop("extracted"),
+            "target": self.target,
+            **answer,
+            **score,
+            "prompt": self.prompt,
+        }

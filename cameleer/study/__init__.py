@@ -1,0 +1,1 @@
+"""The declared grid of bases, mixtures, seeds and benchmarks. May import all the other packages."""

@@ -1,0 +1,1 @@
+"""Fine-tuning: loss, optimizer, loop, checkpoints. May import: core, chat, data, model."""
