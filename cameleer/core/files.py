@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 from cameleer.core.errors import UserError
+
+WHITESPACE = re.compile(r"[ \t\n\r]*")
 
 
 def read_text(path: Path) -> str:
@@ -62,6 +66,107 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             raise UserError(
                 "is not UTF-8 text", file=path, line=number + 1, hint="convert it to UTF-8"
             ) from None
+
+
+CHUNK = 1 << 20  # bytes read at a time from a large JSON file
+EDGE = 16  # a value that the end of a chunk cuts is reported within so many characters of it
+
+
+def read_json_array(path: Path) -> Iterator[tuple[int, Any]]:
+    """(line of its first character, value) for each element of a JSON file that is one array.
+
+    Streamed: memory holds a chunk and the element that crosses its end. A syntax error, a top
+    level that is no array, or text that is not UTF-8 raises UserError with the line.
+    """
+    with _Window(path) as text:
+        if text.next_character() != "[":
+            raise text.error("is not a JSON array", hint="the file must be one list of records")
+        text.at += 1
+        delimiter = "]" if text.next_character() == "]" else ","
+        text.at += delimiter == "]"
+        while delimiter == ",":
+            text.next_character()
+            line = text.line()
+            yield line, text.value()
+            delimiter = text.next_character()
+            if delimiter not in (",", "]"):
+                raise text.error("broken JSON: expecting ',' or ']' after a record")
+            text.at += 1
+        if text.next_character():
+            raise text.error("broken JSON: more text after the end of the array")
+
+
+class _Window:
+    """The part of a file's text that is being looked at; `at` is the next character's index."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self.handle = path.open("rb")
+        except FileNotFoundError:
+            raise UserError("no such file", file=path, hint="check the path") from None
+        except IsADirectoryError:
+            raise UserError("is a folder, a file is needed", file=path) from None
+        self.path, self.text, self.at, self.ended = path, "", 0, False
+        self.decode = codecs.getincrementaldecoder("utf-8")().decode
+        self.lines, self.counted = 0, 0  # line breaks before `counted`, an index of `text`
+        self.decoder = json.JSONDecoder()
+
+    def __enter__(self) -> _Window:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.handle.close()
+
+    def more(self, size: int = CHUNK) -> None:
+        """Let go of what lies behind `at` and read on."""
+        self.line()
+        self.text, self.at, self.counted = self.text[self.at :], 0, 0
+        data = self.handle.read(size)
+        self.ended = not data
+        try:
+            self.text += self.decode(data, self.ended)
+        except UnicodeDecodeError as error:
+            before = self.text.count("\n") + error.object[: error.start].count(b"\n")
+            raise UserError(
+                "is not UTF-8 text",
+                file=self.path,
+                line=self.lines + before + 1,
+                hint="convert it to UTF-8",
+            ) from None
+
+    def line(self) -> int:
+        """The line, from 1, of the character at `at`."""
+        self.lines += self.text.count("\n", self.counted, self.at)
+        self.counted = self.at
+        return self.lines + 1
+
+    def next_character(self) -> str:
+        """Step over white space; the character that stands there, or "" at the end."""
+        while True:
+            self.at = WHITESPACE.match(self.text, self.at).end()  # type: ignore[union-attr]
+            if self.at < len(self.text) or self.ended:
+                return self.text[self.at : self.at + 1]
+            self.more()
+
+    def value(self) -> Any:
+        """The JSON value that begins at `at`; steps over it."""
+        while True:
+            try:
+                value, end = self.decoder.raw_decode(self.text, self.at)
+            except json.JSONDecodeError as error:
+                cut = error.msg.startswith("Unterminated") or error.pos >= len(self.text) - EDGE
+                if self.ended or not cut:
+                    self.at = error.pos
+                    raise self.error(f"broken JSON: {error.msg}") from None
+            else:
+                # A number at the very end of the chunk may go on in the next one.
+                if end < len(self.text) or self.ended:
+                    self.at = end
+                    return value
+            self.more(max(CHUNK, len(self.text) - self.at))
+
+    def error(self, message: str, hint: str | None = None) -> UserError:
+        return UserError(message, file=self.path, line=self.line(), hint=hint)
 
 
 def to_json(row: Any) -> str:

@@ -1,0 +1,181 @@
+"""Shapes that several sources share: rows that know where they stand, and instruction templates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cameleer.chat.conversation import Conversation, Message
+from cameleer.core.errors import UserError
+from cameleer.core.files import read_json_array, read_jsonl
+from cameleer.data.source import Convert
+
+Templates = tuple[tuple[str, str, float], ...]
+"""Prompt, completion, and the weight with which the pair is drawn."""
+
+# The paper's 14 + 14 templates (its repository, open_instruct/instruction_encode_templates.py):
+# format facts, the typing error of one and the missing blank of another included.
+WITH_INPUT: Templates = (
+    ("{instruction}\n\n{input}\n\n", "{output}", 0.2),
+    ("{instruction}\n{input}\n\n", "{output}", 0.1),
+    ("{instruction}\n{input}\n", "{output}", 0.1),
+    ("{instruction}\n\nInput: {input}\n\nOutput:", "{output}", 0.05),
+    ("{instruction}\nInput: {input}\nOutput:", "{output}", 0.05),
+    ("{instruction}\n{input}\n\nResponse:", "{output}", 0.05),
+    ("{instruction}\n\nAdditional Context:\n{input}\n\nAnswer:", "{output}", 0.05),
+    ("Task: {instruction}\nInput: {input}\nOutput:", "{output}", 0.05),
+    ("Task: {instruction}\n\n{input}\n\n", "{output}", 0.05),
+    ("Task: {instruction}\n\n{input}\n\nAnswer:", "{output}", 0.05),
+    (
+        "You need to complete the following task:\n\n{instruction}\n\n{input}\n\nAnswer:",
+        "{output}",
+        0.05,
+    ),
+    (
+        "{instruction}\n\nNow complete the following instance -\nInput: {input}\nOutput:",
+        "{output}",
+        0.05,
+    ),
+    ("Instruction:{instruction}\n\nInput: {input}\n\n", "{output}", 0.05),
+    (
+        "Below is an instruction that describes a task, paired with an input that provides further "
+        "context. Write a response that appropriately completes the request.\n\n"
+        "### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:",
+        "{output}",
+        0.1,
+    ),
+)
+WITHOUT_INPUT: Templates = (
+    ("{instruction}\n\n", "{output}", 0.2),
+    ("{instruction}\n", "{output}", 0.1),
+    ("{instruction}", "\n{output}", 0.1),
+    ("{instruction} Output:", "{output}", 0.05),
+    ("{instruction}\nResponse:", "{output}", 0.05),
+    ("{instruction}\n\nAnswer:", "{output}", 0.05),
+    ("Task: {instruction}\n\n", "{output}", 0.05),
+    ("Instruction: {instruction}\n", "{output}", 0.05),
+    ("Instruction: {instruction}\nOutput:", "{output}", 0.05),
+    ("You need to complete the following task:\n\n{instruction}\n\n", "{output}", 0.05),
+    ("Can you help with this?\n\n{instruction}\n", "{output}", 0.05),
+    ("Plase answer the following request: {instruction}\nAnswer:", "{output}", 0.05),
+    (
+        "Tell me how would you respond to the following request.\n{instruction}\n",
+        "{output}",
+        0.05,
+    ),
+    (
+        "Write a response that appropriately completes the request.\n\n"
+        "### Instruction:\n{instruction}\n\n### Response:",
+        "{output}",
+        0.1,
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A native record and where it begins, so that every complaint about it can say so."""
+
+    file: Path
+    line: int
+    values: dict[str, Any]
+
+    def text(self, job: Convert, field: str, *, null: bool = False) -> str:
+        """The text of a field; `null` allows null, which reads as "".
+
+        Halves of surrogate pairs, which no file or tokenizer can hold, become U+FFFD, counted.
+        """
+        value = self.values.get(field)
+        if value is None and null and field in self.values:
+            return ""
+        if not isinstance(value, str):
+            raise self.error("is missing or not text", field)
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            job.counts["mended: half a character"] += 1
+            value = value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return value
+
+    def error(self, message: str, field: str | None = None, hint: str | None = None) -> UserError:
+        return UserError(message, file=self.file, line=self.line, field=field, hint=hint)
+
+
+def array_rows(path: Path) -> Iterator[Row]:
+    """The objects of a JSON file that is one array, streamed."""
+    for line, value in read_json_array(path):
+        if not isinstance(value, dict):
+            raise UserError("the record is not a JSON object", file=path, line=line)
+        yield Row(path, line, value)
+
+
+def jsonl_rows(path: Path) -> Iterator[Row]:
+    """The objects of a JSON-lines file, streamed."""
+    for line, values in read_jsonl(path):
+        yield Row(path, line, values)
+
+
+def instruct(job: Convert, instruction: str, context: str, output: str) -> tuple[str, str]:
+    """Prompt and completion by a template drawn by weight; all three texts are stripped.
+
+    One draw for each call, whatever the rule, so that both rules give a record the same template.
+    Rule `fixed` writes "Please" where the paper's template has a typing error.
+    """
+    instruction, context, output = instruction.strip(), context.strip(), output.strip()
+    templates = WITH_INPUT if context else WITHOUT_INPUT
+    weights = [weight for _, _, weight in templates]
+    prompt, completion, _ = job.random.choices(templates, weights=weights)[0]
+    if job.rule == "fixed":
+        prompt = prompt.replace("Plase", "Please")
+    return prompt.format(instruction=instruction, input=context), completion.format(output=output)
+
+
+def exchange(job: Convert, identity: str, prompt: str, completion: str) -> Conversation | None:
+    """A conversation of one question and its answer, or None if it is dropped.
+
+    identity: `<source>_<number>`. Rule `fixed` strips both texts, as rendering does in any case, so
+    that the file shows what is learned, and drops the pair, counted, if one of them is empty.
+    """
+    if job.rule == "fixed":
+        prompt, completion = prompt.strip(), completion.strip()
+        if not prompt or not completion:
+            job.counts["dropped: empty " + ("answer" if prompt else "question")] += 1
+            return None
+    source = identity.rpartition("_")[0]
+    return Conversation(
+        identity, source, (Message("user", prompt), Message("assistant", completion))
+    )
+
+
+def instructions(
+    job: Convert,
+    source: str,
+    rows: Iterable[Row],
+    fields: tuple[str, str, str] = ("instruction", "input", "output"),
+) -> Iterator[Conversation]:
+    """Conversations from rows of instruction, input and output, under the names in `fields`.
+
+    Rule `fixed` drops rows whose instruction or output is empty, counted. Ids count the rows read,
+    so that a row has the same id by both rules.
+    """
+    for number, row in enumerate(rows):
+        job.counts["read"] += 1
+        instruction = row.text(job, fields[0])
+        context = row.text(job, fields[1], null=True)
+        output = row.text(job, fields[2])
+        prompt, completion = instruct(job, instruction, context, output)
+        if job.rule == "fixed" and not instruction.strip():
+            job.counts["dropped: empty question"] += 1
+            continue
+        if conversation := exchange(job, f"{source}_{number}", prompt, completion):
+            yield conversation
+
+
+def question_lines(prompt: str) -> str:
+    """The prompt as the paper's code ended those of CoT and FLAN v2: with a line break, unless it
+    has one or its last visible character is a colon."""
+    if prompt.endswith("\n") or prompt.rstrip().endswith(":"):
+        return prompt
+    return prompt + "\n"

@@ -1,0 +1,141 @@
+"""From conversations to the rows of every step: tokenised once, packed anew each epoch."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cameleer.chat.conversation import read_conversations
+from cameleer.chat.render import Rule, render
+from cameleer.chat.template import Template
+from cameleer.core.console import note
+from cameleer.core.errors import UserError
+from cameleer.core.files import read_json, write_json
+from cameleer.data.pack import pack
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Tokenised conversations, mapped from disk.
+
+    ids: [tokens] uint32; supervised: [tokens] bool; starts: [conversations + 1] int64, where each
+    begins; counts: what was read, kept, cut and dropped, and `supervised: <source>` per source.
+    """
+
+    ids: NDArray[np.uint32]
+    supervised: NDArray[np.bool_]
+    starts: NDArray[np.int64]
+    counts: Counter[str]
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """[conversations] tokens of each."""
+        return np.diff(self.starts)
+
+
+def tokenise(
+    data: Path,
+    tokenizer: Any,
+    template: Template,
+    *,
+    max_tokens: int,
+    on_long: Literal["cut", "drop", "error"],
+    rule: Rule,
+    folder: Path,
+) -> Tokens:
+    """Tokenise a file of conversations into `folder`, or take up what an earlier call left there.
+
+    on_long: a conversation over `max_tokens` is cut there, dropped, or a UserError that names it.
+    """
+    counts_file = folder / "counts.json"  # written last: its presence says that the rest is whole
+    if not counts_file.exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        counts: Counter[str] = Counter()
+        starts = [0]
+        rendered = render(
+            read_conversations(data),
+            tokenizer,
+            template,
+            max_tokens=max_tokens,
+            rule=rule,
+            counts=counts,
+        )
+        with (folder / "ids.u32").open("wb") as ids, (folder / "supervised.u8").open("wb") as mask:
+            for item in rendered:
+                if item.cut and on_long != "cut":
+                    if on_long == "error":
+                        raise UserError(
+                            f"conversation '{item.id}' has {len(item.ids) + item.cut} tokens, "
+                            f"over the limit of {max_tokens}",
+                            file=data,
+                            field="max_seq_length",
+                            hint="raise it, or set on_long to cut or drop",
+                        )
+                    counts["dropped_long"] += 1
+                    counts["kept"] -= 1
+                    continue
+                ids.write(np.asarray(item.ids, np.uint32).tobytes())
+                mask.write(np.asarray(item.supervised, np.bool_).tobytes())
+                starts.append(starts[-1] + len(item.ids))
+                counts["tokens"] += len(item.ids)
+                counts["supervised"] += sum(item.supervised)
+                counts[f"supervised: {item.source}"] += sum(item.supervised)
+        np.asarray(starts, np.int64).tofile(folder / "starts.i64")
+        write_json(counts_file, counts)
+    return _mapped(folder, data)
+
+
+def _mapped(folder: Path, data: Path) -> Tokens:
+    counts = Counter(read_json(folder / "counts.json"))
+    if not counts["tokens"]:
+        raise UserError("holds no conversation that can be learned from", file=data)
+    return Tokens(
+        np.memmap(folder / "ids.u32", np.uint32, "r"),
+        np.memmap(folder / "supervised.u8", np.bool_, "r"),
+        np.fromfile(folder / "starts.i64", np.int64),
+        counts,
+    )
+
+
+def say_what_was_left_out(counts: Counter[str], max_tokens: int) -> None:
+    """One line for everything that did not reach the model whole."""
+    if counts["cut"]:
+        lost = f"{counts['cut']} of {counts['read']} conversations cut at {max_tokens} tokens"
+        note(f"{lost} ({counts['cut_tokens']} tokens lost)")
+    for key, words in (
+        ("dropped_long", f"dropped, longer than {max_tokens} tokens"),
+        ("dropped_no_supervised", "dropped, nothing in them is to be learned"),
+    ):
+        if counts[key]:
+            note(f"{counts[key]} of {counts['read']} conversations {words}")
+    if counts["straddling"]:
+        note(f"{counts['straddling']} tokens reach from a prompt into its answer: not in the loss")
+
+
+Row = list[int]
+"""Indices of the conversations that lie in one packed row."""
+
+
+def epoch_rows(lengths: Sequence[int], row_tokens: int, seed: int, epoch: int) -> list[Row]:
+    """The rows of one epoch: every conversation once, best fit, order shuffled by seed and epoch."""
+    random = np.random.default_rng([seed, epoch])
+    order = random.permutation(len(lengths))
+    packed = pack([int(lengths[index]) for index in order], row_tokens)
+    rows = [[int(order[index]) for index in row] for row in packed]
+    return [rows[index] for index in random.permutation(len(rows))]
+
+
+def epoch_steps(rows: list[Row], batch: int, accumulation: int) -> Iterator[list[list[Row]]]:
+    """Optimizer steps, each a list of micro-batches, each a list of rows; the last may be smaller."""
+    per_step = batch * accumulation
+    for begin in range(0, len(rows), per_step):
+        step = rows[begin : begin + per_step]
+        yield [step[at : at + batch] for at in range(0, len(step), batch)]

@@ -1,0 +1,43 @@
+"""Code-Alpaca: 20,022 programming instructions and answers that Davinci-003 wrote.
+
+Origin: sahil280114/codealpaca, `data/code_alpaca_20k.json`, and `data/code_alpaca_2k.json`, other
+records of the same release and shape. Licence: CC BY-NC 4.0. A record holds `instruction`, `input`
+(often empty) and `output`; each is put into one of the paper's templates.
+
+Rule `paper` reads the 20K file alone. Rule `fixed` reads whichever of the two files are there, the
+20K file first (counted by file: leave the 2K file out of the folder for the paper's records alone),
+and drops records without an instruction or an output.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from cameleer.chat.conversation import Conversation
+from cameleer.data.encode import Row, array_rows, instructions
+from cameleer.data.source import Card, Convert
+
+CARD = Card(
+    title="Code-Alpaca",
+    origin="https://github.com/sahil280114/codealpaca",
+    licence="CC BY-NC 4.0",
+    citation="Chaudhary (2023), Code Alpaca: An Instruction-following LLaMA model for code",
+    native=("code_alpaca_20k.json", "code_alpaca_2k.json"),
+    instances=20022,
+    rounds=1.0,
+    prompt_tokens=35.6,
+    completion_tokens=67.8,
+)
+
+
+def convert(job: Convert) -> Iterator[Conversation]:
+    """The records in the order of the files."""
+    paths = [job.folder / name for name in CARD.native]
+    used = paths[:1] if job.rule == "paper" else [path for path in paths if path.exists()]
+    return instructions(job, "code_alpaca", _rows(job, used))
+
+
+def _rows(job: Convert, paths: list[Path]) -> Iterator[Row]:
+    for path in paths:
+        for row in array_rows(path):
+            job.counts[f"of {path.name}"] += 1
+            yield row
