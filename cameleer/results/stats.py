@@ -21,6 +21,9 @@ EXACT_FLIPS = 14  # sign flips of so many differences are all tried: 2^14 of the
 DRAWS = 10_000  # random sign flips where there are more
 SEED = 42
 
+Run = Mapping[str, Mapping[str, float]]
+"""What one training run scored: benchmark to item key to score."""
+
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
@@ -88,6 +91,84 @@ def paired(a: Mapping[str, float], b: Mapping[str, float], level: float = 0.95) 
         low, high = _t_difference(difference, level)
         p = sign_flip_p(difference)
     return _paired(difference, float(difference.mean()), low, high, p)
+
+
+def suite_mean(runs: Sequence[Run], level: float = 0.95) -> Estimate:
+    """The mean over benchmarks of their mean scores, averaged over runs (one run for each seed).
+
+    One run of one benchmark is `mean_interval`. Otherwise Student's t interval, clipped, with
+    Welch and Satterthwaite's degrees of freedom, whose variance adds that of every benchmark's
+    items (scores averaged over runs) and, with several runs, that between the runs' means over
+    their number. n counts items. Raises UserError if the runs are not over the same items.
+    """
+    if len(runs) == 1 and len(runs[0]) == 1:
+        return mean_interval(list(next(iter(runs[0].values())).values()), level)
+    items, means = _over_runs(runs)
+    value = float(np.mean(means))
+    parts = [_part(scores, 0.0, len(items), level) for scores in items]
+    half = _half_width([*parts, *_between(means)], level)[0]
+    return Estimate(value, max(0.0, value - half), min(1.0, value + half), sum(map(len, items)))
+
+
+def suite_difference(a: Sequence[Run], b: Sequence[Run], level: float = 0.95) -> Paired:
+    """The difference b - a of two `suite_mean`s over the same benchmarks and items.
+
+    One run each of one benchmark is `paired`. Otherwise interval and p are Student's t, as in
+    `suite_mean` with the items' differences in place of their scores; a side of one run adds no
+    variance between runs, so that trained models need several for a claim about their data.
+    """
+    if len(a) == len(b) == len(a[0]) == 1 and a[0].keys() == b[0].keys():
+        (first,), (second,) = a[0].values(), b[0].values()
+        return paired(first, second, level)
+    (before, means_before), (after, means_after) = _over_runs(a, b), _over_runs(b, a)
+    moved = [second - first for first, second in zip(before, after, strict=True)]
+    value = float(np.mean([part.mean() for part in moved]))
+    parts = [_part(part, -1.0, len(moved), level) for part in moved]
+    parts += _between(means_before) + _between(means_after)
+    half, freedom, error = _half_width(parts, level)
+    everything = np.concatenate(moved)
+    p = _t_p(value / error, freedom) if bool(everything.any()) else 1.0
+    return _paired(everything, value, max(-1.0, value - half), min(1.0, value + half), p)
+
+
+def _over_runs(runs: Sequence[Run], other: Sequence[Run] = ()) -> tuple[list[Any], list[float]]:
+    """Item scores [items] of each benchmark averaged over runs, and each run's mean of means."""
+    shape = runs[0]
+    for run in [*runs, *other]:
+        if run.keys() != shape.keys():
+            raise UserError(f"runs over other benchmarks: {', '.join(run.keys() ^ shape.keys())}")
+    tables = [
+        np.stack([_aligned(shape[name], run[name])[1] for run in runs]) for name in sorted(shape)
+    ]
+    for run in other:
+        for name in shape:
+            _aligned(shape[name], run[name])
+    means = np.mean([table.mean(axis=1) for table in tables], axis=0)
+    return [table.mean(axis=0) for table in tables], [float(mean) for mean in means]
+
+
+def _part(values: Any, least: float, of: int, level: float) -> tuple[float, float]:
+    """(variance, degrees of freedom) that one of `of` benchmarks adds to the mean over them."""
+    n, mean = len(values), float(values.mean())
+    if np.ptp(values) > 0:
+        return float(values.var(ddof=1)) / n / of**2, n - 1
+    low, high = _no_spread(mean, n, level, least)
+    return ((high - low) / 2 / _z(0.5 + level / 2) / of) ** 2, n
+
+
+def _between(means: Sequence[float]) -> list[tuple[float, float]]:
+    """The variance that the luck of training adds; nothing is known of it from one run."""
+    if len(means) == 1:
+        return []
+    return [(float(np.var(means, ddof=1)) / len(means), len(means) - 1)]
+
+
+def _half_width(parts: Sequence[tuple[float, float]], level: float) -> tuple[float, float, float]:
+    """(half width, degrees of freedom, standard error) of a sum of independent variances."""
+    variance = sum(part for part, _ in parts)
+    freedom = variance**2 / sum(part**2 / free for part, free in parts)
+    error = math.sqrt(variance)
+    return _t_quantile(freedom, level) * error, freedom, error
 
 
 def holm(ps: Sequence[float]) -> list[float]:
@@ -190,6 +271,12 @@ def _t_quantile(freedom: float, level: float) -> float:
     from scipy.special import stdtrit
 
     return float(stdtrit(freedom, 0.5 + level / 2))
+
+
+def _t_p(t: float, freedom: float) -> float:
+    from scipy.special import stdtr
+
+    return 2 * float(stdtr(freedom, -abs(t)))
 
 
 def _wilson(mean: float, n: int, level: float) -> tuple[float, float]:

@@ -1,0 +1,175 @@
+"""Reading what a study left on disk: study.json, the folders of its cells, their items' scores.
+
+STUDY/study.json names the bases, mixtures, benchmarks and cells; a cell names the folders (relative
+to STUDY) of its mixture, its training and its evaluations. A folder that is not there yet, or has
+no manifest, is unfinished: it reads as None, never as a score of 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from cameleer.core.artifact import MANIFEST
+from cameleer.core.errors import UserError
+from cameleer.core.files import read_json, read_jsonl
+
+STUDY = "study.json"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One benchmark's finished evaluation of one model."""
+
+    folder: Path
+
+    @cached_property
+    def scores(self) -> dict[str, Any]:
+        """What scores.json holds: value, low, high, n, groups, metrics, finish, notes, …"""
+        return _object(self.folder / "scores.json")
+
+    @cached_property
+    def manifest(self) -> dict[str, Any]:
+        return _object(self.folder / MANIFEST)
+
+    @cached_property
+    def items(self) -> dict[str, float]:
+        """Score of every item by its key, from samples.jsonl."""
+        path = self.folder / "samples.jsonl"
+        items: dict[str, float] = {}
+        for line, row in read_jsonl(path):
+            key, score = row.get("item"), row.get("score")
+            if not isinstance(key, str):
+                raise UserError("is missing or not text", file=path, line=line, field="item")
+            if not isinstance(score, int | float) or not 0 <= score <= 1:
+                raise UserError("is not a number in 0..1", file=path, line=line, field="score")
+            if key in items:
+                raise UserError(f"item '{key}' is there twice", file=path, line=line)
+            items[key] = float(score)
+        if not items:
+            raise UserError("holds no samples", file=path, hint="run the evaluation again")
+        return items
+
+    def samples(self, keys: Collection[str]) -> dict[str, dict[str, Any]]:
+        """The whole rows of some items, by key."""
+        rows = read_jsonl(self.folder / "samples.jsonl")
+        return {row["item"]: row for _, row in rows if row["item"] in keys}
+
+
+@dataclass(frozen=True)
+class Train:
+    """One finished training run."""
+
+    folder: Path
+
+    @cached_property
+    def manifest(self) -> dict[str, Any]:
+        return _object(self.folder / MANIFEST)
+
+    @property
+    def outcome(self) -> dict[str, Any]:
+        outcome: dict[str, Any] = self.manifest.get("outcome") or {}
+        return outcome
+
+    @cached_property
+    def metrics(self) -> list[dict[str, Any]]:
+        """Rows of metrics.jsonl: step, loss, supervised_tokens, …; none if it is not there."""
+        path = self.folder / "metrics.jsonl"
+        return [row for _, row in read_jsonl(path)] if path.is_file() else []
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A base model with one mixture and seed, or untuned (both None), and what came of it."""
+
+    base: str
+    mixture: str | None
+    seed: int | None
+    train: Train | None
+    mix: Path | None
+    evals: dict[str, Evaluation]
+    failed: str | None
+
+    @property
+    def label(self) -> str:
+        seed = "" if self.seed is None else f", seed {self.seed}"
+        return f"{self.base} · {self.mixture or 'untuned'}{seed}"
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study's declaration and its cells, in the order declared.
+
+    bases: name to a line about it; mixtures: name to its sources and their conversations.
+    """
+
+    folder: Path
+    name: str
+    about: str
+    started: str
+    bases: dict[str, str]
+    mixtures: dict[str, dict[str, int]]
+    benchmarks: list[str]
+    cells: list[Cell]
+
+    def of(self, base: str, mixture: str | None) -> list[Cell]:
+        """The cells of a base and a mixture, one for each seed."""
+        return [cell for cell in self.cells if (cell.base, cell.mixture) == (base, mixture)]
+
+
+def read_study(folder: Path) -> Study:
+    """The study in a folder. Raises UserError if study.json is missing or broken."""
+    path = folder / STUDY
+    if not path.is_file():
+        raise UserError(
+            "no study here: study.json is missing",
+            file=folder,
+            hint="`cameleer study run` makes it",
+        )
+    record = _object(path)
+    try:
+        return Study(
+            folder=folder,
+            name=str(record["name"]),
+            about=str(record.get("about") or ""),
+            started=str(record.get("started") or ""),
+            bases={base["name"]: base.get("about") or "" for base in record["bases"]},
+            mixtures={mix["name"]: mix.get("sources") or {} for mix in record["mixtures"]},
+            benchmarks=list(record["benchmarks"]),
+            cells=[_cell(folder, cell) for cell in record["cells"]],
+        )
+    except KeyError as error:
+        raise UserError("is missing", file=path, field=str(error.args[0])) from None
+    except (TypeError, AttributeError):
+        raise UserError("is not laid out as a study", file=path) from None
+
+
+def _cell(folder: Path, record: dict[str, Any]) -> Cell:
+    train = _finished(folder, record.get("train"))
+    found = {
+        label: _finished(folder, below) for label, below in (record.get("evals") or {}).items()
+    }
+    return Cell(
+        base=record["base"],
+        mixture=record["mixture"],
+        seed=record.get("seed"),
+        train=Train(train) if train else None,
+        mix=_finished(folder, record.get("mix")),
+        evals={label: Evaluation(below) for label, below in found.items() if below},
+        failed=record.get("failed"),
+    )
+
+
+def _finished(folder: Path, below: str | None) -> Path | None:
+    """A stage's folder, or None where it is not finished."""
+    return folder / below if below and (folder / below / MANIFEST).is_file() else None
+
+
+def _object(path: Path) -> dict[str, Any]:
+    record = read_json(path)
+    if not isinstance(record, dict):
+        raise UserError("is not a JSON object", file=path, line=1)
+    return record
