@@ -1,0 +1,56 @@
+"""What can be set about a fine-tuning run; names are those of transformers and TRL where they fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, PositiveInt
+
+from cameleer.chat.render import Rule
+from cameleer.core.config import Config
+from cameleer.model.adapters import LoraSpec
+from cameleer.model.load import Precision
+
+
+class TrainConfig(Config):
+    """A fine-tuning run. Defaults: the paper's for 7B and 13B (arXiv 2306.04751, Appendix D).
+
+    model: folder, hub id or `embedded:NAME`; data: conversations (JSONL), or a mixture's folder.
+    max_seq_length: tokens of a packed row, and most that a conversation may have.
+    on_long: what to do with a longer one: `cut` it there as the paper does, `drop` it, or `error`.
+    per_device_train_batch_size: rows in a micro-batch; an optimizer step takes
+    gradient_accumulation_steps micro-batches.
+    rule: how the loss mask is made (see cameleer.chat.render).
+    max_grad_norm: gradients are scaled down to this norm; null leaves them.
+    save_minutes, save_steps: how often the state to resume from is written; resuming is exact, so
+    neither changes the result.
+    """
+
+    model: str
+    data: Path
+    template: str = "tulu"
+    rule: Rule = "fixed"
+    max_seq_length: PositiveInt = 2048
+    on_long: Literal["cut", "drop", "error"] = "cut"
+    num_train_epochs: PositiveInt = 2
+    max_steps: PositiveInt | None = None
+    per_device_train_batch_size: PositiveInt = 1
+    gradient_accumulation_steps: PositiveInt = 1
+    learning_rate: float = Field(default=2e-5, gt=0)
+    lr_scheduler_type: Literal["linear", "constant"] = "linear"
+    warmup_ratio: float = Field(default=0.03, ge=0, le=1)
+    weight_decay: float = Field(default=0.0, ge=0)
+    adam_beta1: float = 0.9
+    adam_beta2: float = 0.999
+    adam_epsilon: float = 1e-8
+    max_grad_norm: float | None = 1.0
+    precision: Precision = "auto"
+    lora: LoraSpec | None = None
+    seed: int = 42
+    save_minutes: float = Field(default=10.0, gt=0)
+    save_steps: PositiveInt | None = None
+
+    def deciding(self) -> dict[str, object]:
+        """The settings that decide the result, as JSON values; inputs are told by fingerprint."""
+        return self.model_dump(mode="json", exclude={"model", "data", "save_minutes", "save_steps"})

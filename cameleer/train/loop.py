@@ -1,0 +1,262 @@
+"""The training loop: rows in, checkpoint out; killed anywhere, it goes on to the same end, bitwise."""
+
+from __future__ import annotations
+
+import resource
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cameleer.chat.template import template_named
+from cameleer.core.artifact import Stage, fingerprint_of
+from cameleer.core.console import Ticker, note, progress
+from cameleer.core.errors import UserError
+from cameleer.core.files import JsonlLog, read_jsonl
+from cameleer.data.loader import (
+    Row,
+    Tokens,
+    epoch_rows,
+    epoch_steps,
+    say_what_was_left_out,
+    tokenise,
+)
+from cameleer.model.adapters import add_lora
+from cameleer.model.attention import NAME as ATTENTION
+from cameleer.model.attention import Documents, positions
+from cameleer.model.load import (
+    device_and_dtype,
+    load_model,
+    load_tokenizer,
+    model_fingerprint,
+    model_folder,
+    quiet,
+)
+from cameleer.train.checkpoint import drop_state, load_state, save_checkpoint, save_state
+from cameleer.train.config import TrainConfig
+from cameleer.train.loss import supervised_sum
+from cameleer.train.optim import MasterAdamW, learning_rate
+
+
+def train(config: TrainConfig, folder: Path) -> Path:
+    """Fine-tune as `config` says and leave the checkpoint in `folder`; give it again to resume."""
+    base, data = model_folder(config.model), conversations_file(config.data)
+    stage = train_stage(config, folder, model_fingerprint(base), fingerprint_of(config.data))
+    if not stage.run(lambda partial: _Run(config, base, data, partial).to_the_end()):
+        note(f"done before: {folder}")
+    return folder
+
+
+def train_stage(config: TrainConfig, folder: Path, model: str, data: str) -> Stage:
+    """The stage of a run; `model` and `data` are fingerprints."""
+    return Stage("train", folder, config.deciding(), {"model": model, "data": data})
+
+
+def conversations_file(data: Path) -> Path:
+    """The JSONL file that `data` names: itself, or the one in a mixture's folder."""
+    file = data / "conversations.jsonl" if data.is_dir() else data
+    if not file.is_file():
+        raise UserError(
+            "no such file", file=file, field="data", hint="give a JSONL file or mixture"
+        )
+    return file
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """Rows laid one behind the other: ids and positions [1, tokens], supervised [tokens]."""
+
+    ids: Tensor
+    positions: Tensor
+    supervised: Tensor
+    lengths: list[int]
+
+
+def micro_batch(rows: list[Row], tokens: Tokens, device: torch.device) -> MicroBatch:
+    """The tensors of some rows; what lies across two documents is never attended to."""
+    documents = [index for row in rows for index in row]
+    spans = [slice(tokens.starts[index], tokens.starts[index + 1]) for index in documents]
+    ids = torch.cat([torch.from_numpy(tokens.ids[span].astype("int64")) for span in spans])
+    mask = torch.cat([torch.from_numpy(tokens.supervised[span].copy()) for span in spans])
+    lengths = [span.stop - span.start for span in spans]
+    return MicroBatch(
+        ids[None].to(device),
+        positions(lengths).to(device),
+        mask.to(device),
+        list(map(int, lengths)),
+    )
+
+
+class _Run:
+    """One run of the loop, on one process."""
+
+    def __init__(self, config: TrainConfig, base: Path, data: Path, folder: Path) -> None:
+        self.config, self.folder = config, folder
+        self.template = template_named(config.template)
+        self.tokenizer = load_tokenizer(str(base))
+        self.tokens = tokenise(
+            data,
+            self.tokenizer,
+            self.template,
+            max_tokens=config.max_seq_length,
+            on_long=config.on_long,
+            rule=config.rule,
+            folder=folder / "tokens",
+        )
+        say_what_was_left_out(self.tokens.counts, config.max_seq_length)
+        self.steps = self._steps()
+        self.device, self.dtype = device_and_dtype(config.precision)
+        torch.manual_seed(config.seed)  # adapters start from random numbers
+        model = load_model(base, self.dtype, ATTENTION).to(self.device)
+        self._require_room(model)
+        self.model = (add_lora(model, config.lora) if config.lora else model).train()
+        self.optimizer = MasterAdamW(self.model.named_parameters(), config)
+
+    def _steps(self) -> int:
+        """Optimizer steps of the whole run; every epoch has as many rows as the first."""
+        config = self.config
+        rows = len(epoch_rows(self.tokens.lengths.tolist(), config.max_seq_length, config.seed, 0))
+        per_step = config.per_device_train_batch_size * config.gradient_accumulation_steps
+        steps = config.num_train_epochs * -(-rows // per_step)
+        return min(steps, config.max_steps or steps)
+
+    def _require_room(self, model: Any) -> None:
+        most = getattr(model.config, "max_position_embeddings", None)
+        longest = int(self.tokens.lengths.max())
+        if most is not None and longest > most:
+            raise UserError(
+                f"a conversation has {longest} tokens, the model has room for {most}",
+                field="max_seq_length",
+                hint=f"set it to {most} at most",
+            )
+
+    def to_the_end(self) -> dict[str, Any]:
+        """Train from where the folder's state stands, save the checkpoint, say how it went."""
+        state = load_state(self.folder, self.optimizer) or {"step": 0, "tokens": 0, "seconds": 0.0}
+        if state["step"]:
+            note(f"resuming after step {state['step']} of {self.steps}")
+        self._forget_metrics_after(state["step"])
+        log = JsonlLog(self.folder / "metrics.jsonl")
+        with progress("train", self.steps, state["step"]) as ticker:
+            for step, epoch, batches in self._remaining(state["step"]):
+                row = self._one_step(step, epoch, batches, state)
+                log.append([row])
+                if self._time_to_save(step + 1, state):
+                    log.sync()
+                    save_state(self.folder, self.optimizer, {**state, "step": step + 1})
+                self._tick(ticker, row)
+        log.close()
+        return self._finish(row if self.steps > state["step"] else {}, state)
+
+    def _remaining(self, done: int) -> Iterator[tuple[int, int, list[list[Row]]]]:
+        """(step, epoch, micro-batches) of every optimizer step that is still to be taken."""
+        config, step = self.config, 0
+        for epoch in range(config.num_train_epochs):
+            rows = epoch_rows(
+                self.tokens.lengths.tolist(), config.max_seq_length, config.seed, epoch
+            )
+            for batches in epoch_steps(
+                rows, config.per_device_train_batch_size, config.gradient_accumulation_steps
+            ):
+                if step >= self.steps:
+                    return
+                if step >= done:
+                    yield step, epoch, batches
+                step += 1
+
+    def _one_step(
+        self, step: int, epoch: int, batches: list[list[Row]], state: dict[str, Any]
+    ) -> dict[str, Any]:
+        """One optimizer step; returns its line for metrics.jsonl and counts it in `state`."""
+        began = time.perf_counter()
+        torch.manual_seed(self.config.seed * 1_000_003 + step)  # dropout, told by the step alone
+        micro = [micro_batch(rows, self.tokens, self.device) for rows in batches]
+        supervised = sum(int(batch.supervised.sum()) for batch in micro)
+        total = 0.0
+        for batch in micro:
+            loss = supervised_sum(
+                self.model, batch.ids, batch.positions, batch.supervised, Documents(batch.lengths)
+            )
+            (loss / supervised).backward()
+            total += loss.item()
+        rate = learning_rate(step, self.steps, self.config)
+        norm = self.optimizer.step(rate, self.config.max_grad_norm)
+        if not (total < float("inf") and norm < float("inf")):
+            raise UserError(
+                f"the loss or its gradient is not a number at step {step + 1}",
+                hint="lower the learning rate, or look at the data of that step",
+            )
+        seconds = time.perf_counter() - began
+        tokens = sum(sum(batch.lengths) for batch in micro)
+        state["tokens"] += tokens
+        state["seconds"] += seconds
+        return {
+            "step": step + 1,
+            "epoch": epoch + 1,
+            "loss": total / supervised,
+            "learning_rate": rate,
+            "grad_norm": norm,
+            "tokens": tokens,
+            "supervised_tokens": supervised,
+            "tokens_per_second": round(tokens / seconds, 1),
+            "seconds": round(seconds, 3),
+        }
+
+    def _time_to_save(self, done: int, state: dict[str, Any]) -> bool:
+        if done == self.steps:
+            return False  # the checkpoint itself follows at once
+        if self.config.save_steps:
+            return done % self.config.save_steps == 0
+        due = state["seconds"] - state.get("saved_at", 0.0) >= 60 * self.config.save_minutes
+        if due:
+            state["saved_at"] = state["seconds"]
+        return due
+
+    def _tick(self, ticker: Ticker, row: dict[str, Any]) -> None:
+        ticker.advance(info=f"loss {row['loss']:.3f}  {row['tokens_per_second']:.0f} tokens/s")
+
+    def _forget_metrics_after(self, step: int) -> None:
+        """Steps that were taken but not saved are taken again: their lines go."""
+        file = self.folder / "metrics.jsonl"
+        if file.exists():
+            JsonlLog(file).close()  # cuts off a torn line
+            rows = [row for _, row in read_jsonl(file) if row["step"] <= step]
+            file.unlink()
+            log = JsonlLog(file)
+            log.append(rows)
+            log.close()
+
+    def _finish(self, last: dict[str, Any], state: dict[str, Any]) -> dict[str, Any]:
+        counts = self.tokens.counts
+        with quiet():
+            save_checkpoint(self.folder, self.model, self.tokenizer, self.template)
+        drop_state(self.folder)
+        shutil.rmtree(self.folder / "tokens")
+        return {
+            "steps": self.steps,
+            "tokens": state["tokens"],
+            "conversations": counts["kept"],
+            "supervised_tokens": counts["supervised"],
+            "cut": counts["cut"],
+            "dropped": counts["dropped_long"] + counts["dropped_no_supervised"],
+            "counts": dict(counts),
+            "final_loss": last.get("loss"),
+            "tokens_per_second": round(state["tokens"] / max(state["seconds"], 1e-9), 1),
+            "peak_memory_gib": round(peak_memory() / 2**30, 3),
+            "device": str(self.device),
+            "dtype": str(self.dtype).removeprefix("torch."),
+        }
+
+
+def peak_memory() -> int:
+    """Most memory held so far, in bytes: the GPU's if there is one, else this process's."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
