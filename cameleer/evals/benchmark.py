@@ -4,10 +4,12 @@ A benchmark is a module of `cameleer.evals.benchmarks` (or an entry point of the
 `cameleer.benchmarks`) whose docstring is its card and which holds
 
     SETTINGS: dict[str, Setting]      the ways to ask it, the default first
-    items(ask: Ask) -> list[Item]     the questions in the data's order, not yet limited
+    NATIVE: tuple[str, ...]           patterns of the files it reads; the first must be there
+    items(ask: Ask) -> list[Item]     the questions in the order asked, not yet limited
     grade(item, outputs, ask) -> Score
 
-For multiple choice, `grade` is given the chosen text as its one output.
+For multiple choice, `grade` is given the chosen text as its one output. A benchmark whose files can
+come from elsewhere too has `folder(data: Path | None) -> Path`, which says where they are.
 """
 
 from __future__ import annotations
@@ -17,8 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 
-
 from cameleer.core.errors import unknown
+from cameleer.core.folders import locate
 from cameleer.core.plugins import plugin, plugins
 from cameleer.results.records import Format, Rule
 
@@ -49,15 +51,17 @@ class Setting:
 class Ask:
     """How a benchmark is to be asked.
 
-    data: folder with the benchmark's native files; fits: whether a text (the item's text + cue)
-    is short enough to be sent; benchmarks drop few-shot examples until it is.
+    data: folder with the benchmark's native files; fits: whether an item's text and cue make a
+    prompt short enough to be sent; benchmarks drop few-shot examples until it is. grading: only
+    keys, targets and meta are wanted, and of every row of the data; texts may be empty.
     """
 
     data: Path
     setting: str
     rule: Rule = "fixed"
     format: Format = "chat"
-    fits: Callable[[str, str], bool] = lambda text, cue: True
+    fits: Callable[[str, str], bool] = lambda _text, _cue: True
+    grading: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,11 @@ class Benchmark:
     @property
     def label(self) -> str:
         return f"{self.name}:{self.setting_name}"
+
+    def folder(self, data: Path | None) -> Path:
+        """The folder with the native files; `data` is what the user gave, or None."""
+        own: Callable[[Path | None], Path] | None = getattr(self.module, "folder", None)
+        return own(data) if own else locate(data, "eval", self.name, self.module.NATIVE[:1])
 
 
 def benchmark_named(label: str) -> Benchmark:
