@@ -1,0 +1,270 @@
+"""What was run, as plain tables: data, training, evaluations, breakdowns, software, warnings."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cameleer.core.files import to_json
+from cameleer.report.analysis import Analysis, Matrix, powers
+from cameleer.report.tables import source_facts
+from cameleer.report.words import MISSING, counted, p_value, points, signed
+from cameleer.results.store import Cell, Evaluation, Study
+
+TRAINING = {
+    "steps": "steps",
+    "conversations": "conversations",
+    "tokens": "tokens",
+    "supervised_tokens": "supervised tokens",
+    "cut": "cut",
+    "dropped": "dropped",
+    "final_loss": "final loss",
+    "tokens_per_second": "tokens/s",
+    "peak_memory_gib": "peak GiB",
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of text. The first column heads its rows; `texts` names columns that hold words."""
+
+    caption: str
+    head: list[str]
+    rows: list[list[str]]
+    texts: tuple[str, ...] = ()
+
+
+def number(value: Any) -> str:
+    """Any value of a manifest as text; what is not there is a dash."""
+    if value is None or value == "":
+        return MISSING
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return value if isinstance(value, str) else to_json(value)
+    if isinstance(value, int) or (value == round(value) and abs(value) >= 100):
+        return f"{round(value):,}"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as people say them."""
+    if seconds is None:
+        return MISSING
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min"
+
+
+def data_table(study: Study) -> Table:
+    """What each source gave to each mixture, as far as its manifest says."""
+    names, facts = source_facts(study)
+    rows = [
+        [mixture, source, *(number(values.get(name)) for name in names)]
+        for mixture, source, values in facts
+    ]
+    head = ["mixture", "source", *(name.replace("_", " ") for name in names)]
+    return Table("Instruction data in each mixture, by source", head, rows, ("source",))
+
+
+def difference_table(analysis: Analysis) -> Table:
+    """Every mixture against its base on every benchmark, then on the averages."""
+    several = len(analysis.matrices) > 1
+    rows = []
+    for one in [*analysis.differences, *analysis.averages]:
+        pair = one.paired
+        moved = [signed(pair.difference), f"{signed(pair.low)} to {signed(pair.high)}"]
+        counts = [f"{pair.better:,}", f"{pair.worse:,}", f"{pair.same:,}"]
+        ps = [p_value(pair.p), p_value(one.p_holm)]
+        name = f"{one.base}: {one.mixture}" if several else one.mixture
+        rows.append([name, one.benchmark, *moved, *ps, *counts, one.verdict])
+    head = ["mixture", "benchmark", "difference", "95 % interval", "p", "p (Holm)"]
+    return Table(
+        "Paired differences to the untuned base, in points, over the same items",
+        [*head, "items better", "worse", "same", "verdict"],
+        rows,
+        ("benchmark", "verdict"),
+    )
+
+
+def power_table(analysis: Analysis) -> Table:
+    """How large a difference had to be to be seen."""
+    rows = []
+    for one in powers(analysis):
+        effects = (one.discordance, one.smallest, one.smallest_adjusted)
+        rows.append([one.benchmark, one.base, f"{one.n:,}", *map(points, effects)])
+    return Table(
+        "Smallest difference that is detected with a power of 80 %, in points",
+        ["benchmark", "base", "items", "% differing", "tested alone", "within this study"],
+        rows,
+        ("base",),
+    )
+
+
+def training_table(study: Study) -> Table:
+    """Every training run."""
+    rows = []
+    for cell in study.cells:
+        if cell.mixture is None:
+            continue
+        outcome = cell.train.outcome if cell.train else {}
+        seconds = cell.train.manifest.get("seconds") if cell.train else None
+        facts = [number(outcome.get(key)) for key in TRAINING]
+        rows.append([cell.mixture, cell.base, number(cell.seed), *facts, duration(seconds)])
+    head = ["mixture", "base", "seed", *TRAINING.values(), "wall time"]
+    return Table("Training runs", head, rows, ("base",))
+
+
+def evaluation_table(study: Study, out: Path) -> Table:
+    """Every evaluation with the folder that holds its samples."""
+    rows = []
+    for cell in study.cells:
+        for name in study.benchmarks:
+            run = cell.evals.get(name)
+            if run is None:
+                continue
+            facts = run.scores
+            asked = [number(facts.get(key)) for key in ("metric", "rule", "format", "n")]
+            tokens = [number(facts.get(key)) for key in ("prompt_tokens", "new_tokens")]
+            time = duration(run.manifest.get("seconds"))
+            rows.append([cell.label, name, *asked, *tokens, time, relative(run.folder, out)])
+    head = ["model", "benchmark", "metric", "rule", "format", "items", "prompt tokens"]
+    texts = ("benchmark", "metric", "rule", "format", "samples in")
+    return Table("Evaluations", [*head, "new tokens", "wall time", "samples in"], rows, texts)
+
+
+def relative(path: Path, out: Path) -> str:
+    """A path as seen from the folder of the report."""
+    return Path(os.path.relpath(path, out)).as_posix()
+
+
+def group_tables(matrix: Matrix) -> list[Table]:
+    """Scores by group (subject, task, language), one table for each benchmark that has groups."""
+    tables = []
+    for name in matrix.benchmarks:
+        rows = [(row.label, score.runs) for row in matrix.rows if (score := row.scores[name])]
+        groups = {label: _grouped(runs, "groups") for label, runs in rows}
+        tables += _breakdown(f"{name} by group, {matrix.base}", "group", groups)
+        metrics = {label: _grouped(runs, "metrics") for label, runs in rows}
+        tables += _breakdown(f"{name}: further metrics, {matrix.base}", "metric", metrics)
+    return tables
+
+
+def _grouped(runs: Sequence[Evaluation], key: str) -> dict[str, float]:
+    """Mean over seeds of the values that scores.json holds under `key`."""
+    found: dict[str, list[float]] = {}
+    for run in runs:
+        for name, facts in (run.scores.get(key) or {}).items():
+            value = facts.get("value") if isinstance(facts, dict) else facts
+            if isinstance(value, int | float):
+                found.setdefault(name, []).append(value)
+    return {name: sum(values) / len(values) for name, values in found.items()}
+
+
+def _breakdown(caption: str, what: str, by_model: dict[str, dict[str, float]]) -> list[Table]:
+    names = sorted({name for values in by_model.values() for name in values})
+    if not names:
+        return []
+    rows = [
+        [
+            name,
+            *(points(values[name]) if name in values else MISSING for values in by_model.values()),
+        ]
+        for name in names
+    ]
+    return [Table(caption, [what, *by_model], rows)]
+
+
+def software_table(study: Study) -> Table:
+    """Versions and machines of all finished stages, and how many stages ran with each."""
+    found: Counter[tuple[str, str]] = Counter()
+    for manifest in _manifests(study):
+        for name, version in (manifest.get("environment") or {}).items():
+            found[name, number(version)] += 1
+    rows = [[name, version, str(count)] for (name, version), count in found.items()]
+    return Table("Software and machine", ["what", "which", "stages"], rows, ("which",))
+
+
+def totals(study: Study) -> list[str]:
+    """Seeds, time and tokens of the whole study, in words."""
+    trains = [cell.train for cell in study.cells if cell.train]
+    evals = [run for cell in study.cells for run in cell.evals.values()]
+    seeds = sorted({cell.seed for cell in study.cells if cell.seed is not None})
+    trained, evaluated = _seconds(trains), _seconds(evals)
+    new = sum(int(run.scores.get("new_tokens") or 0) for run in evals)
+    return [
+        f"{counted(len(trains), 'training run')} in {duration(trained)}; "
+        f"{counted(len(evals), 'evaluation')} in {duration(evaluated)}, "
+        f"{counted(new, 'token')} written by models.",
+        f"Seeds of training: {', '.join(map(str, seeds)) or 'none'}.",
+    ]
+
+
+def _seconds(stages: Iterable[Any]) -> float:
+    return sum(float(stage.manifest.get("seconds") or 0) for stage in stages)
+
+
+def _manifests(study: Study) -> list[dict[str, Any]]:
+    stages = [cell.train for cell in study.cells if cell.train]
+    runs = [run for cell in study.cells for run in cell.evals.values()]
+    return [stage.manifest for stage in stages] + [run.manifest for run in runs]
+
+
+def warnings(analysis: Analysis) -> list[str]:
+    """What a reader must know before believing a number, the gravest first."""
+    study = analysis.study
+    found = [f"Failed: {cell.label}: {cell.failed}" for cell in study.cells if cell.failed]
+    found += [text for cell in study.cells if (text := _unfinished(cell, study))]
+    found += analysis.warnings
+    if any(
+        len(matrix.runs[row.mixture]) == 1 for matrix in analysis.matrices for row in matrix.tuned
+    ):
+        found.append(
+            "Mixtures were trained with one seed. Intervals cover the choice of items, not the "
+            "luck of training: another seed can move a score by more than its interval says."
+        )
+    different = {row[0] for row in software_table(study).rows}
+    mixed = [
+        name for name in different if sum(r[0] == name for r in software_table(study).rows) > 1
+    ]
+    if mixed:
+        found.append(
+            f"Stages ran with different {', '.join(sorted(mixed))}; see the software table."
+        )
+    return found
+
+
+def _unfinished(cell: Cell, study: Study) -> str:
+    missing = [name for name in study.benchmarks if name not in cell.evals]
+    if not missing or cell.failed:
+        return ""
+    return f"Unfinished: {cell.label}: {', '.join(missing)}."
+
+
+def trouble_table(study: Study) -> Table:
+    """Outputs cut at the length limit or without an answer, dropped shots, notes of graders."""
+    rows = []
+    for cell in study.cells:
+        for name, run in cell.evals.items():
+            facts = run.scores
+            finish = facts.get("finish") or {}
+            counts = [finish.get("length"), facts.get("no_answer"), facts.get("dropped_shots")]
+            notes = _notes(facts.get("notes"))
+            if any(counts) or notes:
+                known = [number(count or 0) for count in counts]
+                rows.append([cell.label, name, *known, notes or MISSING])
+    return Table(
+        "Answers cut at the length limit, without an answer, and notes of the graders",
+        ["model", "benchmark", "cut at length", "no answer", "few-shot examples dropped", "notes"],
+        rows,
+        ("benchmark", "notes"),
+    )
+
+
+def _notes(notes: Any) -> str:
+    if isinstance(notes, dict):
+        return "; ".join(f"{note} ({number(count)})" for note, count in notes.items())
+    return "; ".join(map(str, notes)) if isinstance(notes, list) else str(notes or "")

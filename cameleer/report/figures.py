@@ -1,0 +1,205 @@
+"""The report's figures: inline SVG with a text alternative, drawn offline by Vega-Lite.
+
+Colours hold for the colour-blind (blue and orange around a neutral middle; Okabe and Ito's set for
+lines), and none carries meaning alone: values are written out, lines differ in dash as well.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cameleer.report.analysis import NO_DIFFERENCE, Matrix
+from cameleer.report.words import signed
+from cameleer.results.store import Cell
+
+INK, PALE, BAR, BASE = "#1b1b1b", "#d8d8d8", "#3b6fa0", "#9a9a9a"
+LINES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#4d4d4d")
+DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3])
+FONT = "Helvetica, Arial, 'Liberation Sans', sans-serif"
+POINTS_OF_A_CURVE = 120  # more rows than these are averaged in as many equal stretches
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A drawing, what it says in words for those who do not see it, and its caption."""
+
+    svg: str
+    alternative: str
+    caption: str
+
+
+def heat_map(matrix: Matrix, name: str) -> Figure | None:
+    """Difference of every mixture to the base on every benchmark and on average, in points."""
+    import altair as alt
+
+    rows: list[dict[str, Any]] = []
+    for row in matrix.tuned:
+        for column in matrix.columns:
+            score = row.scores[column]
+            if score is None or score.difference is None:
+                continue
+            moved, seen = score.difference.paired.difference, score.difference.verdict
+            mark = "" if seen == NO_DIFFERENCE else " ▲" if moved > 0 else " ▼"
+            rows.append(
+                {
+                    "mixture": row.label,
+                    "column": column,
+                    "moved": 100 * moved,
+                    "text": signed(moved) + mark,
+                }
+            )
+    if not rows:
+        return None
+    limit = max(5.0, *(abs(row["moved"]) for row in rows))
+    ends = alt.Scale(domain=[-limit, 0, limit], range=["#e08214", "#f7f7f7", "#4a86c5"])
+    base = alt.Chart(alt.Data(values=rows)).encode(
+        x=alt.X("column:N", sort=matrix.columns, title=None, axis=_top_axis(alt)),
+        y=alt.Y("mixture:N", sort=[row.label for row in matrix.tuned], title=None),
+    )
+    cells = base.mark_rect(stroke="white", strokeWidth=2).encode(
+        color=alt.Color("moved:Q", scale=ends, title="points", legend=alt.Legend(gradientLength=90))
+    )
+    texts = base.mark_text(fontSize=12, color=INK).encode(text="text:N")
+    width = 84 * len(matrix.columns)
+    chart = (cells + texts).properties(width=width, height=30 * len(matrix.tuned))
+    said = "; ".join(f"{row['mixture']} on {row['column']} {row['text']}" for row in rows)
+    return Figure(
+        _svg(chart, name),
+        f"Heat map of differences to the base in points: {said}.",
+        f"Difference to the untuned base, in points, {matrix.base}. "
+        "▲ and ▼ mark detectable differences.",
+    )
+
+
+def bars(matrix: Matrix, name: str) -> Figure | None:
+    """Score of every model on every benchmark with its interval, one panel for each benchmark."""
+    import altair as alt
+
+    panels: list[Any] = []
+    said: list[str] = []
+    order = [row.label for row in matrix.rows]
+    across = 4 if len(matrix.columns) == 4 else 3
+    for column in matrix.columns:
+        rows = [
+            {
+                "model": row.label,
+                "value": 100 * score.estimate.value,
+                "low": 100 * score.estimate.low,
+                "high": 100 * score.estimate.high,
+                "kind": "base" if row.mixture is None else "mixture",
+            }
+            for row in matrix.rows
+            if (score := row.scores[column])
+        ]
+        if not rows:
+            continue
+        panels.append(_panel(alt, rows, order, column, first=len(panels) % across == 0))
+        said.append(f"{column}: " + ", ".join(f"{r['model']} {r['value']:.1f}" for r in rows))
+    if not panels:
+        return None
+    chart = alt.concat(*panels, columns=across, spacing=18)
+    return Figure(
+        _svg(chart, name),
+        f"Bars of scores with intervals. {'; '.join(said)}.",
+        f"Scores with 95 % intervals, {matrix.base}. The line marks the untuned base.",
+    )
+
+
+def _panel(alt: Any, rows: list[dict[str, Any]], order: list[str], title: str, first: bool) -> Any:
+    axis = alt.Axis(labels=first, ticks=False, domain=False, labelLimit=160)
+    y = alt.Y("model:N", sort=order, title=None, axis=axis, scale=alt.Scale(domain=order))
+    x = alt.X("value:Q", title=None, scale=alt.Scale(domain=[0, 100]), axis=alt.Axis(tickCount=5))
+    colour = alt.Color(
+        "kind:N", scale=alt.Scale(domain=["base", "mixture"], range=[BASE, BAR]), legend=None
+    )
+    data = alt.Chart(alt.Data(values=rows))
+    layers = [
+        data.mark_bar(height=9).encode(x=x, y=y, color=colour),
+        data.mark_rule(color=INK, strokeWidth=1.3).encode(x="low:Q", x2="high:Q", y=y),
+    ]
+    base = [row for row in rows if row["kind"] == "base"]
+    if base:
+        line = alt.Chart(alt.Data(values=base)).mark_rule(color=INK, strokeDash=[3, 3])
+        layers.append(line.encode(x="value:Q"))
+    return alt.layer(*layers).properties(
+        width=185, height=19 * len(order), title=alt.Title(title, anchor="start", fontSize=12)
+    )
+
+
+def curves(cells: Sequence[Cell], base: str, name: str) -> Figure | None:
+    """Training loss by supervised tokens seen, a line for each mixture, seeds laid over another."""
+    import altair as alt
+
+    rows: list[dict[str, Any]] = []
+    for cell in cells:
+        if cell.train is None or cell.mixture is None:
+            continue
+        run = f"{cell.mixture} {cell.seed}"
+        for row in _thinned(cell.train.metrics):
+            rows.append({"mixture": cell.mixture, "run": run, **row})
+    if not rows:
+        return None
+    names = list(dict.fromkeys(row["mixture"] for row in rows))
+    colours = [LINES[index % len(LINES)] for index in range(len(names))]
+    dashes = [DASHES[index // len(LINES) % len(DASHES)] for index in range(len(names))]
+    chart = (
+        alt.Chart(alt.Data(values=rows))
+        .mark_line(strokeWidth=1.6)
+        .encode(
+            x=alt.X("tokens:Q", title="supervised tokens", axis=alt.Axis(format="~s", tickCount=6)),
+            y=alt.Y("loss:Q", title="loss (nats per token)", scale=alt.Scale(zero=False)),
+            detail="run:N",
+            color=alt.Color("mixture:N", scale=alt.Scale(domain=names, range=colours), title=None),
+            strokeDash=alt.StrokeDash(
+                "mixture:N", scale=alt.Scale(domain=names, range=dashes), title=None
+            ),
+        )
+        .properties(width=560, height=260)
+    )
+    last = {row["mixture"]: row["loss"] for row in rows}
+    said = ", ".join(f"{mixture} ends at {loss:.2f}" for mixture, loss in last.items())
+    return Figure(
+        _svg(chart, name),
+        f"Lines of training loss by supervised tokens: {said}.",
+        f"Training loss by supervised tokens, {base}. Long runs are averaged in "
+        f"{POINTS_OF_A_CURVE} stretches. Losses on different data are not comparable as such.",
+    )
+
+
+def _thinned(metrics: Sequence[dict[str, Any]]) -> list[dict[str, float]]:
+    """Means of equal stretches of the rows that hold a loss and a count of supervised tokens."""
+    rows = [
+        (float(row["supervised_tokens"]), float(row["loss"]))
+        for row in metrics
+        if isinstance(row.get("loss"), int | float) and "supervised_tokens" in row
+    ]
+    stretch = max(1, -(-len(rows) // POINTS_OF_A_CURVE))
+    parts = [rows[start : start + stretch] for start in range(0, len(rows), stretch)]
+    return [
+        {"tokens": part[-1][0], "loss": sum(loss for _, loss in part) / len(part)} for part in parts
+    ]
+
+
+def _top_axis(alt: Any) -> Any:
+    return alt.Axis(orient="top", labelAngle=0, ticks=False, domain=False, labelLimit=110)
+
+
+def _svg(chart: Any, name: str) -> str:
+    """The chart as SVG whose ids begin with `name`, so that several can stand in one page."""
+    import vl_convert
+
+    styled = chart.configure(background="#ffffff", font=FONT, padding=6)
+    styled = styled.configure_view(stroke=None)
+    styled = styled.configure_axis(
+        labelColor=INK, titleColor=INK, gridColor="#ececec", domainColor=PALE, tickColor=PALE,
+        labelFontSize=12, titleFontSize=12, titleFontWeight="normal",
+    )  # fmt: skip
+    styled = styled.configure_legend(labelColor=INK, titleColor=INK, labelFontSize=12)
+    svg = str(vl_convert.vegalite_to_svg(json.loads(styled.to_json())))
+    svg = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', svg)
+    svg = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", svg)
+    return re.sub(r'(href=")#([^"]+)', rf"\1#{name}-\2", svg)

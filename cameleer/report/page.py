@@ -1,0 +1,110 @@
+"""The report: one HTML page that needs nothing else, and its numbers as Markdown and CSV."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import cameleer
+from cameleer.core.files import replacing
+from cameleer.report import facts, figures, words
+from cameleer.report.analysis import AVERAGE, Analysis, Score, analyse
+from cameleer.report.answers import questions
+from cameleer.report.tables import write_tables
+from cameleer.results.stats import DRAWS
+from cameleer.results.store import read_study
+
+HERE = Path(__file__).parent
+
+
+def write_report(study_folder: Path, out: Path) -> Path:
+    """Write report.html, table.md, table.csv, differences.csv and data.csv into `out`.
+
+    Returns the page. It reads the study's results only, so it can be written while the study still
+    runs: what is not finished shows as missing. Raises UserError where the results are broken.
+    """
+    analysis = analyse(read_study(study_folder))
+    write_tables(analysis, out)
+    page = out / "report.html"
+    html = _template().render(**_content(analysis, out))
+    with replacing(page) as handle:
+        handle.write(html)
+    return page
+
+
+def _template() -> Any:
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "points": words.points,
+        "signed": words.signed,
+        "interval": words.interval,
+    }
+    return environment.get_template("page.html.jinja")
+
+
+def _content(analysis: Analysis, out: Path) -> dict[str, Any]:
+    """All that the template shows."""
+    study = analysis.study
+    return {
+        "study": study,
+        "version": cameleer.__version__,
+        "style": (HERE / "page.css").read_text(encoding="utf-8"),
+        "answer": words.answer(analysis),
+        "matrices": analysis.matrices,
+        "AVERAGE": AVERAGE,
+        "missing": words.MISSING,
+        "link": lambda score: _link(score, out),
+        "trace": lambda score: _trace(score, out),
+        "differences": facts.difference_table(analysis),
+        "powers": facts.power_table(analysis),
+        "draws": DRAWS,
+        "figures": _figures(analysis),
+        "data": facts.data_table(study),
+        "questions": [
+            (matrix, name, questions(matrix, name))
+            for matrix in analysis.matrices
+            for name in matrix.benchmarks
+        ],
+        "groups": [table for matrix in analysis.matrices for table in facts.group_tables(matrix)],
+        "totals": facts.totals(study),
+        "training": facts.training_table(study),
+        "evaluations": facts.evaluation_table(study, out),
+        "software": facts.software_table(study),
+        "warnings": facts.warnings(analysis),
+        "trouble": facts.trouble_table(study),
+        "command": f"cameleer study report {facts.relative(study.folder, out)}",
+    }
+
+
+def _figures(analysis: Analysis) -> list[figures.Figure]:
+    drawn = []
+    for number, matrix in enumerate(analysis.matrices):
+        cells = [cell for cell in analysis.study.cells if cell.base == matrix.base]
+        drawn += [
+            figures.heat_map(matrix, f"heat{number}"),
+            figures.bars(matrix, f"bars{number}"),
+            figures.curves(cells, matrix.base, f"curves{number}"),
+        ]
+    return [figure for figure in drawn if figure]
+
+
+def _link(score: Score, out: Path) -> str:
+    """Address of a score's samples, relative to the page; an average has none of its own."""
+    if not score.runs:
+        return ""
+    return quote(facts.relative(score.runs[0].folder / "samples.jsonl", out))
+
+
+def _trace(score: Score, out: Path) -> str:
+    """Where a score's samples are, in words."""
+    folders = ", ".join(facts.relative(run.folder, out) for run in score.runs)
+    return f"{score.estimate.n:,} items, samples in {folders}"

@@ -1,0 +1,124 @@
+"""The report's numbers as files: the matrix as Markdown and CSV, differences and data as CSV."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from cameleer.core.files import read_json, replacing
+from cameleer.report.analysis import NO_DIFFERENCE, Analysis, Matrix, Row
+from cameleer.report.words import MISSING, interval, points, signed
+from cameleer.results.store import Study
+
+
+def write_tables(analysis: Analysis, out: Path) -> None:
+    """Write table.md, table.csv, differences.csv and data.csv; scores in the CSVs lie in 0..1."""
+    with replacing(out / "table.md") as handle:
+        handle.write("\n".join(markdown(matrix) for matrix in analysis.matrices))
+    _csv(out / "table.csv", *_matrix_rows(analysis))
+    _csv(out / "differences.csv", *_difference_rows(analysis))
+    _csv(out / "data.csv", *_data_rows(analysis.study))
+
+
+def markdown(matrix: Matrix) -> str:
+    """A matrix as a Markdown table, in points: score, interval, difference to the base."""
+    lines = [
+        f"**{_plain(matrix.base)}**: scores in points, 95 % intervals in brackets, difference to "
+        "the base (▲ ▼ where detectable)",
+        "",
+        f"| data | {' | '.join(map(_plain, matrix.columns))} |",
+        f"|---|{'---:|' * len(matrix.columns)}",
+    ]
+    for row in matrix.rows:
+        cells = " | ".join(_markdown_cell(row, column) for column in matrix.columns)
+        lines.append(f"| {_plain(row.label)} | {cells} |")
+    return "\n".join([*lines, ""])
+
+
+def _markdown_cell(row: Row, column: str) -> str:
+    score = row.scores[column]
+    if score is None:
+        return MISSING
+    value = points(score.estimate.value)
+    text = f"{f'**{value}**' if score.best else value} [{interval(score.estimate)}]"
+    if score.difference is None:
+        return text
+    moved = score.difference.paired.difference
+    mark = "" if score.difference.verdict == NO_DIFFERENCE else "▲ " if moved > 0 else "▼ "
+    return f"{text} {mark}{signed(moved)}"
+
+
+def _plain(text: str) -> str:
+    """Text that a Markdown table takes for nothing but text."""
+    text = " ".join(text.split()).replace("|", "\\|")
+    return text.replace("<", "&lt;").replace("*", "\\*").replace("`", "\\`")
+
+
+def _csv(path: Path, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    with replacing(path) as handle:
+        writer = csv.writer(handle, lineterminator="\n")
+        writer.writerow(head)
+        writer.writerows(rows)
+
+
+def _matrix_rows(analysis: Analysis) -> tuple[list[str], list[list[Any]]]:
+    columns = list(dict.fromkeys(c for matrix in analysis.matrices for c in matrix.columns))
+    parts = ("", " low", " high", " n", " seeds", " seed sd")
+    head = ["base", "mixture", *(column + part for column in columns for part in parts)]
+    rows = []
+    for matrix in analysis.matrices:
+        for row in matrix.rows:
+            cells: list[Any] = []
+            for column in columns:
+                score = row.scores.get(column)
+                if score is None:
+                    cells += [""] * len(parts)
+                    continue
+                e, seeds = score.estimate, len(score.runs) or len(matrix.runs[row.mixture])
+                cells += [e.value, e.low, e.high, e.n, seeds, score.spread]
+            rows.append([matrix.base, row.mixture or "", *cells])
+    return head, rows
+
+
+def _difference_rows(analysis: Analysis) -> tuple[list[str], list[list[Any]]]:
+    head = ["base", "mixture", "benchmark", "n", "difference", "low", "high", "p", "p_holm"]
+    rows: list[list[Any]] = []
+    for one in [*analysis.differences, *analysis.averages]:
+        pair = one.paired
+        counts = [pair.better, pair.worse, pair.same, one.verdict]
+        numbers = [pair.n, pair.difference, pair.low, pair.high, pair.p, one.p_holm]
+        rows.append([one.base, one.mixture, one.benchmark, *numbers, *counts])
+    return [*head, "better", "worse", "same", "verdict"], rows
+
+
+def source_facts(study: Study) -> tuple[list[str], list[tuple[str, str, dict[str, Any]]]]:
+    """(names of the facts, (mixture, source, facts) of each source of each mixture).
+
+    From the manifests of the mixtures; of a mixture not built yet only what study.json declares.
+    """
+    facts: list[tuple[str, str, dict[str, Any]]] = []
+    for mixture, declared in study.mixtures.items():
+        folders = [cell.mix for cell in study.cells if cell.mixture == mixture and cell.mix]
+        manifest = read_json(folders[0] / "manifest.json") if folders else {}
+        sources = (manifest.get("outcome") or {}).get("sources")
+        if not sources:
+            sources = {name: {"conversations": count} for name, count in declared.items()}
+        facts += [(mixture, name, values) for name, values in sources.items()]
+    simple = [
+        key
+        for _, _, values in facts
+        for key, value in values.items()
+        if isinstance(value, int | float | str)
+    ]
+    return list(dict.fromkeys(simple)), facts
+
+
+def _data_rows(study: Study) -> tuple[list[str], list[list[Any]]]:
+    names, facts = source_facts(study)
+    rows = [
+        [mixture, source, *(values.get(name, "") for name in names)]
+        for mixture, source, values in facts
+    ]
+    return ["mixture", "source", *names], rows
