@@ -57,9 +57,10 @@ def to_conversation(row: dict[str, Any], default_id: str) -> Conversation:
         raise UserError("is missing or not a list", field="messages")
     if not turns:
         raise UserError("is empty: a conversation has at least one message", field="messages")
-    source = row.get("source", row.get("dataset", "unnamed"))
+    source = row.get("source") or row.get("dataset") or "unnamed"
+    identity = row.get("id")
     messages = tuple(_to_message(turn, index) for index, turn in enumerate(turns))
-    return Conversation(str(row.get("id", default_id)), str(source), messages)
+    return Conversation(str(default_id if identity is None else identity), str(source), messages)
 
 
 def _to_message(turn: Any, index: int) -> Message:
@@ -74,4 +75,12 @@ def _to_message(turn: Any, index: int) -> Message:
         )
     if not isinstance(content, str):
         raise UserError("is missing or not text", field=f"messages.{index}.content")
+    try:
+        content.encode()
+    except UnicodeEncodeError:
+        raise UserError(
+            "holds half of a surrogate pair, which is no character",
+            field=f"messages.{index}.content",
+            hint="write U+FFFD in its place",
+        ) from None
     return Message(role, content)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Literal
 
-from cameleer.chat.conversation import Conversation, Message
+from cameleer.chat.conversation import Conversation
 from cameleer.chat.template import Template
 from cameleer.core.errors import UserError
 
@@ -59,7 +59,6 @@ def render(
     """
     counts = Counter() if counts is None else counts
     require_end_token(tokenizer)
-    mask = _offset_mask if rule == "fixed" else _prefix_mask
     stream = iter(conversations)
     while batch := list(islice(stream, BATCH)):
         texts = [template.text(item.messages, tokenizer.eos_token) for item in batch]
@@ -67,7 +66,10 @@ def render(
         for index, conversation in enumerate(batch):
             ids: list[int] = encoded["input_ids"][index]
             offsets = encoded["offset_mapping"][index]
-            supervised = mask(conversation, tokenizer, template, ids, offsets, max_tokens, counts)
+            if rule == "fixed":
+                supervised = _offset_mask(conversation, tokenizer, template, ids, offsets, counts)
+            else:
+                supervised = _prefix_mask(conversation, tokenizer, template, ids, max_tokens)
             counts["read"] += 1
             cut = max(0, len(ids) - max_tokens) if max_tokens else 0
             counts["cut"] += cut > 0
@@ -104,10 +106,13 @@ def _offset_mask(
     template: Template,
     ids: Sequence[int],
     offsets: Sequence[tuple[int, int]],
-    max_tokens: int | None,
     counts: Counter[str],
 ) -> list[int]:
-    """1 for each token whose characters all lie in a learned stretch of the text."""
+    """1 for each token whose characters all lie in a learned stretch of the text.
+
+    Tokens that stand for no character are supervised only inside a stretch, where they are blanks
+    that the tokenizer trims off its offsets; at an edge they are what it adds of its own.
+    """
     supervised = [0] * len(ids)
     position, token = 0, 0
     for text, learned in template.segments(conversation.messages, tokenizer.eos_token):
@@ -117,11 +122,14 @@ def _offset_mask(
         while token < len(ids) and offsets[token][0] < begin:
             counts["straddling"] += offsets[token][1] > begin
             token += 1
-        while token < len(ids) and offsets[token][1] <= position:
-            # A token that the tokenizer adds at the end stands at (0, 0): it is no content.
-            supervised[token] = int(offsets[token][0] >= begin)
+        last = -1
+        while token < len(ids) and offsets[token][0] < position:
+            start, end = offsets[token]
+            # A token that the tokenizer adds at the end of the text stands at (0, 0).
+            if begin <= start and end <= position and (start < end or begin < start):
+                supervised[token], last = 1, token
             token += 1
-        if supervised[token - 1] != 1 or ids[token - 1] != tokenizer.eos_token_id:
+        if last < 0 or ids[last] != tokenizer.eos_token_id:
             raise UserError(
                 f"the end token of an answer in conversation '{conversation.id}' was merged with "
                 "its neighbours by the tokenizer",
@@ -135,9 +143,7 @@ def _prefix_mask(
     tokenizer: Any,
     template: Template,
     ids: Sequence[int],
-    offsets: Sequence[tuple[int, int]],
     max_tokens: int | None,
-    counts: Counter[str],
 ) -> list[int]:
     """The paper's mask: every message that is not the assistant's is masked between prefix lengths.
 
