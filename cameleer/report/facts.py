@@ -115,7 +115,18 @@ def training_table(study: Study) -> Table:
         facts = [number(outcome.get(key)) for key in TRAINING]
         rows.append([cell.mixture, cell.base, number(cell.seed), *facts, duration(seconds)])
     head = ["mixture", "base", "seed", *TRAINING.values(), "wall time"]
-    return Table("Training runs", head, rows, ("base",))
+    return _known(Table("Training runs", head, rows, ("base",)))
+
+
+def _known(table: Table) -> Table:
+    """The table without the columns in which nothing is known."""
+    kept = [
+        index
+        for index in range(len(table.head))
+        if index == 0 or any(row[index] != MISSING for row in table.rows)
+    ]
+    rows = [[row[index] for index in kept] for row in table.rows]
+    return Table(table.caption, [table.head[index] for index in kept], rows, table.texts)
 
 
 def evaluation_table(study: Study, out: Path) -> Table:

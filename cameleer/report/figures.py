@@ -61,7 +61,9 @@ def heat_map(matrix: Matrix, name: str) -> Figure | None:
         y=alt.Y("mixture:N", sort=[row.label for row in matrix.tuned], title=None),
     )
     cells = base.mark_rect(stroke="white", strokeWidth=2).encode(
-        color=alt.Color("moved:Q", scale=ends, title="points", legend=alt.Legend(gradientLength=90))
+        color=alt.Color(
+            "moved:Q", scale=ends, title="points", legend=alt.Legend(gradientLength=90, tickCount=3)
+        )
     )
     texts = base.mark_text(fontSize=12, color=INK).encode(text="text:N")
     width = 84 * len(matrix.columns)
@@ -110,7 +112,7 @@ def bars(matrix: Matrix, name: str) -> Figure | None:
 
 
 def _panel(alt: Any, rows: list[dict[str, Any]], order: list[str], title: str, first: bool) -> Any:
-    axis = alt.Axis(labels=first, ticks=False, domain=False, labelLimit=160)
+    axis = alt.Axis(labels=first, ticks=False, domain=False, labelLimit=160, labelPadding=5)
     y = alt.Y("model:N", sort=order, title=None, axis=axis, scale=alt.Scale(domain=order))
     x = alt.X("value:Q", title=None, scale=alt.Scale(domain=[0, 100]), axis=alt.Axis(tickCount=5))
     colour = alt.Color(
@@ -150,7 +152,7 @@ def curves(cells: Sequence[Cell], base: str, name: str) -> Figure | None:
         alt.Chart(alt.Data(values=rows))
         .mark_line(strokeWidth=1.6)
         .encode(
-            x=alt.X("tokens:Q", title="supervised tokens", axis=alt.Axis(format="~s", tickCount=6)),
+            x=alt.X("tokens:Q", title="supervised tokens", axis=_counts(alt)),
             y=alt.Y("loss:Q", title="loss (nats per token)", scale=alt.Scale(zero=False)),
             detail="run:N",
             color=alt.Color("mixture:N", scale=alt.Scale(domain=names, range=colours), title=None),
@@ -184,6 +186,11 @@ def _thinned(metrics: Sequence[dict[str, Any]]) -> list[dict[str, float]]:
     ]
 
 
+def _counts(alt: Any) -> Any:
+    """An axis of counts: 0, 200k, 1M."""
+    return alt.Axis(labelExpr="format(datum.value, '~s')", tickCount=6)
+
+
 def _top_axis(alt: Any) -> Any:
     return alt.Axis(orient="top", labelAngle=0, ticks=False, domain=False, labelLimit=110)
 
@@ -199,7 +206,13 @@ def _svg(chart: Any, name: str) -> str:
         labelFontSize=12, titleFontSize=12, titleFontWeight="normal",
     )  # fmt: skip
     styled = styled.configure_legend(labelColor=INK, titleColor=INK, labelFontSize=12)
-    svg = str(vl_convert.vegalite_to_svg(json.loads(styled.to_json())))
-    svg = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', svg)
-    svg = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", svg)
-    return re.sub(r'(href=")#([^"]+)', rf"\1#{name}-\2", svg)
+    return _renamed(str(vl_convert.vegalite_to_svg(json.loads(styled.to_json()))), name)
+
+
+def _renamed(svg: str, name: str) -> str:
+    """Ids counted from 0 within the drawing: as drawn they depend on what was drawn before."""
+    for index, drawn in enumerate(dict.fromkeys(re.findall(r'\bid="([^"]+)"', svg))):
+        own = f"{name}-{index}"
+        svg = svg.replace(f'id="{drawn}"', f'id="{own}"').replace(f"url(#{drawn})", f"url(#{own})")
+        svg = svg.replace(f'href="#{drawn}"', f'href="#{own}"')
+    return svg

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -171,7 +171,7 @@ def make_mix(folder: Path, sources: dict[str, int]) -> None:
     write(folder / "manifest.json", manifest("mix", {"seed": 42}, outcome, 1.5))
 
 
-def make_study(
+def build_study(
     folder: Path,
     *,
     mixtures: Sequence[str] = tuple(MIXTURES),
@@ -214,4 +214,10 @@ def make_study(
 
 @pytest.fixture(scope="session")
 def study_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_study(tmp_path_factory.mktemp("study"))
+    return build_study(tmp_path_factory.mktemp("study"))
+
+
+@pytest.fixture
+def make_study() -> Callable[..., Path]:
+    """The function that writes a study."""
+    return build_study

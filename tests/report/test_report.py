@@ -1,0 +1,290 @@
+"""The report against an independent reading of the samples, and as a page that stands alone."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cameleer.report.analysis import analyse, contest, unbeaten
+from cameleer.report.page import write_report
+from cameleer.report.words import answer, p_value, points, signed
+from cameleer.results.store import read_study
+
+VOID = {"meta", "br", "img", "wbr", "path", "input", "link", "hr"}
+Make = Callable[..., Path]
+
+
+class Page(HTMLParser):
+    """Elements of a page with their attributes, its text, and whether its tags are balanced."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.text = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self.open:
+            self.text += data
+
+
+@pytest.fixture(scope="module")
+def report(study_folder: Path) -> Path:
+    return write_report(study_folder, study_folder / "report")
+
+
+@pytest.fixture(scope="module")
+def page(report: Path) -> Page:
+    return Page(report.read_text(encoding="utf-8"))
+
+
+def scores_on_disk(study: Path, mixture: str, benchmark: str) -> dict[str, float]:
+    where = "untuned" if mixture == "" else f"{mixture}-1"
+    path = study / "cells" / "smollm2-135m" / where / benchmark.replace(":", "-") / "samples.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    return {row["item"]: row["score"] for row in rows}
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    with path.open() as handle:
+        return list(csv.DictReader(handle))
+
+
+def test_table_and_differences_are_those_of_the_samples(report: Path, study_folder: Path) -> None:
+    table = {row["mixture"]: row for row in read_csv(report.with_name("table.csv"))}
+    rows = read_csv(report.with_name("differences.csv"))
+    assert len(table) == 7
+    assert len(rows) == 6 * 3 + 6
+    for mixture, row in table.items():
+        means = []
+        for name in ("mmlu:0-shot", "gsm:cot", "tydiqa:gold"):
+            scores = scores_on_disk(study_folder, mixture, name)
+            means.append(sum(scores.values()) / len(scores))
+            assert float(row[name]) == pytest.approx(means[-1])
+            assert int(row[f"{name} n"]) == len(scores)
+        assert float(row["average"]) == pytest.approx(sum(means) / 3)
+    for row in rows:
+        if row["benchmark"] == "average":
+            continue
+        base = scores_on_disk(study_folder, "", row["benchmark"])
+        tuned = scores_on_disk(study_folder, row["mixture"], row["benchmark"])
+        moved = [tuned[key] - base[key] for key in base]
+        assert float(row["difference"]) == pytest.approx(sum(moved) / len(moved))
+        assert int(row["better"]) == sum(one > 0 for one in moved)
+        assert int(row["worse"]) == sum(one < 0 for one in moved)
+
+
+def test_the_page_shows_the_numbers_of_the_table(report: Path) -> None:
+    html = report.read_text()
+    shown = re.findall(r'class="value"[^>]*>([^<]+)<', html)
+    expected = [
+        f"{100 * float(row[name]):.1f}"
+        for row in read_csv(report.with_name("table.csv"))
+        for name in ("mmlu:0-shot", "gsm:cot", "tydiqa:gold", "average")
+    ]
+    assert shown == expected
+
+
+def test_every_value_links_to_samples_that_are_there(page: Page, report: Path) -> None:
+    links = [attrs["href"] for tag, attrs in page.elements if tag == "a"]
+    samples = [link for link in links if link and not link.startswith("#")]
+    assert len(samples) == 7 * 3
+    assert all((report.parent / link).is_file() for link in samples)
+
+
+def test_nothing_outside_the_page_is_asked_for(page: Page, report: Path) -> None:
+    for tag, attrs in page.elements:
+        assert tag not in {"script", "iframe", "object", "embed", "base", "img", "link"}
+        for name, value in attrs.items():
+            if not name.startswith("xmlns") and name not in {"aria-label", "title"}:
+                assert "//" not in (value or ""), (tag, name, value)
+            assert not name.startswith("on")
+    css = "".join(re.findall(r"<style>(.*?)</style>", report.read_text(), re.DOTALL))
+    assert "@import" not in css
+    assert "url(" not in css
+
+
+def test_model_text_is_shown_and_never_obeyed(page: Page, report: Path) -> None:
+    assert 'alert("x")' in page.text
+    assert "{{ 7 * 7 }}" in page.text
+    assert "camels <small>" in page.text
+    assert "<script" not in report.read_text().lower()
+
+
+def test_the_page_is_well_formed_and_accessible(page: Page) -> None:
+    assert page.open == []
+    tags = [tag for tag, _ in page.elements]
+    assert tags.count("table") == tags.count("caption")
+    assert all("scope" in attrs for tag, attrs in page.elements if tag == "th")
+    ids = [attrs["id"] for _, attrs in page.elements if "id" in attrs]
+    assert len(ids) == len(set(ids))
+    pictures = [attrs for _, attrs in page.elements if attrs.get("role") == "img"]
+    own = [attrs for attrs in pictures if attrs.get("class") == "card"]
+    assert len(own) == 3
+    assert all(len(attrs["aria-label"] or "") > 40 for attrs in own)
+
+
+def test_answers_are_the_same_items_for_all_models_and_drawn_by_seed(
+    report: Path, study_folder: Path, tmp_path: Path
+) -> None:
+    html = report.read_text()
+    for name in ("mmlu", "gsm", "tydiqa"):
+        assert len(re.findall(rf"<h3><code>{name}/", html)) == 5
+    assert html.count('class="reply"') == 3 * 5 * 7
+    # Apart from its relative links, the page is the same wherever it is written.
+    again = write_report(study_folder, study_folder / "again").read_text()
+    assert again == html
+
+
+def test_only_what_differs_is_called_different(study_folder: Path) -> None:
+    analysis = analyse(read_study(study_folder))
+    verdicts = {(one.mixture, one.benchmark): one.verdict for one in analysis.differences}
+    assert verdicts["flan", "mmlu:0-shot"] == "better"
+    assert verdicts["code", "mmlu:0-shot"] == "worse"
+    assert verdicts["dolly", "mmlu:0-shot"] == "no detectable difference"
+    (text,) = answer(analysis)
+    assert "flan has the best average over 3 benchmarks" in text
+    assert "No single data set is best" not in text  # nothing beats flan detectably anywhere
+    assert unbeaten(analysis.matrices[0]) == ["flan"]
+
+
+def test_no_single_best_is_said_where_each_is_beaten(make_study: Make, tmp_path: Path) -> None:
+    study = make_study(tmp_path, mixtures=("flan", "oasst"), benchmarks=("mmlu", "gsm"))
+    for mixture, right in (("flan", "mmlu"), ("oasst", "gsm")):
+        for name in ("mmlu", "gsm"):
+            rewrite(tmp_path / f"cells/smollm2-135m/{mixture}-1/{name}", float(name == right))
+    analysis = analyse(read_study(study))
+    assert unbeaten(analysis.matrices[0]) == []
+    (text,) = answer(analysis)
+    assert "No single data set is best" in text
+    found = contest(analysis.matrices[0])
+    assert found is not None
+    assert found.p > 0.05
+    assert "It is not detectably better than the next best" in text
+
+
+def rewrite(folder: Path, score: float) -> None:
+    """Give all samples of an evaluation one score."""
+    path = folder / "samples.jsonl"
+    rows = [json.loads(line) | {"score": score} for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    scores = json.loads((folder / "scores.json").read_text()) | {"value": score}
+    (folder / "scores.json").write_text(json.dumps(scores))
+
+
+def test_unfinished_and_failed_cells_are_missing_never_zero(
+    make_study: Make, tmp_path: Path
+) -> None:
+    study = make_study(tmp_path, mixtures=("flan", "dolly", "code"), n=40)
+    (tmp_path / "cells/smollm2-135m/dolly-1/gsm-cot/manifest.json").unlink()
+    record = json.loads((tmp_path / "study.json").read_text())
+    record["cells"][3] |= {"evals": {}, "train": None, "failed": "out of <memory>"}
+    (tmp_path / "study.json").write_text(json.dumps(record))
+    out = tmp_path / "report"
+    text = Page(write_report(study, out).read_text()).text
+    table = {row["mixture"]: row for row in read_csv(out / "table.csv")}
+    assert table["dolly"]["gsm:cot"] == table["dolly"]["average"] == table["code"]["gsm:cot"] == ""
+    assert table["dolly"]["mmlu:0-shot"] != ""
+    assert "Unfinished: smollm2-135m · dolly, seed 1: gsm:cot." in text
+    assert "Failed: smollm2-135m · code, seed 1: out of <memory>" in text
+    assert "Not finished, and left out above: dolly on gsm:cot; code on" in text
+    assert "| code | – | – | – | – |" in (out / "table.md").read_text()
+
+
+def test_a_study_with_nothing_evaluated_still_has_a_page(make_study: Make, tmp_path: Path) -> None:
+    study = make_study(tmp_path, mixtures=("flan",), n=5)
+    for manifest in tmp_path.glob("cells/**/manifest.json"):
+        manifest.unlink()
+    text = Page(write_report(study, tmp_path / "report").read_text()).text
+    assert "No mixture on smollm2-135m has been evaluated on every benchmark yet." in text
+
+
+def test_scores_that_are_not_their_samples_are_warned_of(make_study: Make, tmp_path: Path) -> None:
+    study = make_study(tmp_path, mixtures=("flan",), n=20)
+    path = tmp_path / "cells/smollm2-135m/flan-1/gsm-cot/scores.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"value": 0.99}))
+    assert "scores.json says 0.99" in Page(write_report(study, tmp_path / "out").read_text()).text
+
+
+def test_other_items_are_warned_of_and_not_compared(make_study: Make, tmp_path: Path) -> None:
+    study = make_study(tmp_path, mixtures=("flan",), n=20)
+    path = tmp_path / "cells/smollm2-135m/flan-1/gsm-cot/samples.jsonl"
+    path.write_text("\n".join(path.read_text().splitlines()[:-3]) + "\n")
+    analysis = analyse(read_study(study))
+    assert ("flan", "gsm:cot") not in {(one.mixture, one.benchmark) for one in analysis.differences}
+    assert any("3 items are in one of the two runs only" in text for text in analysis.warnings)
+
+
+def test_bases_and_seeds(make_study: Make, tmp_path: Path) -> None:
+    study = make_study(tmp_path, mixtures=("flan", "code"), bases=("a", "b"), seeds=(1, 2, 3), n=30)
+    html = write_report(study, tmp_path / "report").read_text()
+    page = Page(html)
+    assert html.count('class="matrix"') == 2
+    assert "seeds ±" in html
+    assert "one seed" not in page.text
+    (row,) = [
+        row
+        for row in read_csv(tmp_path / "report/table.csv")
+        if (row["base"], row["mixture"]) == ("a", "flan")
+    ]
+    means = []
+    for seed in (1, 2, 3):
+        path = tmp_path / f"cells/a/flan-{seed}/gsm-cot/samples.jsonl"
+        scores = [json.loads(line)["score"] for line in path.read_text().splitlines()]
+        means.append(sum(scores) / len(scores))
+    assert float(row["gsm:cot"]) == pytest.approx(sum(means) / 3)
+    ids = [attrs["id"] for _, attrs in page.elements if "id" in attrs]
+    assert len(ids) == len(set(ids))
+
+
+@pytest.mark.parametrize(
+    ("shown", "text"),
+    [
+        (points(0.4567), "45.7"),
+        (signed(0.0312), "+3.1"),
+        (signed(-0.0312), "−3.1"),
+        (signed(-0.0001), "0.0"),
+        (p_value(0.0002), "< 0.001"),
+        (p_value(0.0312), "0.031"),
+        (p_value(0.5), "0.50"),
+    ],
+)
+def test_numbers_as_people_read_them(shown: str, text: str) -> None:
+    assert shown == text
+
+
+def test_importing_the_report_loads_nothing_heavy() -> None:
+    code = "import sys, cameleer.report.page; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"altair", "scipy", "torch", "vl_convert", "jinja2"} & set(done.stdout.split())
+
+
+def test_data_csv_holds_every_source(report: Path) -> None:
+    rows: list[dict[str, Any]] = read_csv(report.with_name("data.csv"))
+    assert [row["source"] for row in rows if row["mixture"] == "human-mix"] == [
+        "flan_v2",
+        "dolly",
+        "oasst1",
+    ]

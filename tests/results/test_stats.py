@@ -1,0 +1,242 @@
+"""Statistics against published examples, scipy, brute force, and what must always hold."""
+
+from __future__ import annotations
+
+import math
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats as oracle
+
+from cameleer.core.errors import UserError
+from cameleer.results.stats import (
+    holm,
+    mean_interval,
+    paired,
+    sign_flip_p,
+    smallest_effect,
+    suite_difference,
+    suite_mean,
+)
+
+shares = st.floats(0, 1, allow_nan=False, width=32)
+bits = st.integers(0, 1).map(float)
+
+
+def keyed(values: list[float]) -> dict[str, float]:
+    return {f"item/{index}": value for index, value in enumerate(values)}
+
+
+def from_table(
+    both: int, first: int, second: int, neither: int
+) -> tuple[dict[str, float], dict[str, float]]:
+    a = [1.0] * (both + first) + [0.0] * (second + neither)
+    b = [1.0] * both + [0.0] * first + [1.0] * second + [0.0] * neither
+    return keyed(a), keyed(b)
+
+
+@pytest.mark.parametrize(
+    ("right", "n", "low", "high"),
+    [
+        # Newcombe, Statistics in Medicine 17 (1998) 857-872, Table I, method 3.
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0000, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ],
+)
+def test_wilson_meets_the_published_intervals(right: int, n: int, low: float, high: float) -> None:
+    found = mean_interval([1.0] * right + [0.0] * (n - right))
+    assert (found.value, found.n) == (right / n, n)
+    assert [found.low, found.high] == pytest.approx([low, high], abs=5e-5)
+
+
+@given(st.lists(bits, min_size=1, max_size=60))
+def test_wilson_is_scipys(values: list[float]) -> None:
+    theirs = oracle.binomtest(int(sum(values)), len(values)).proportion_ci(method="wilson")
+    found = mean_interval(values)
+    assert (found.low, found.high) == pytest.approx((theirs.low, theirs.high), abs=1e-9)
+
+
+def test_graded_scores_get_students_interval() -> None:
+    values = [0.2, 0.9, 0.4, 0.55, 0.7]
+    theirs = oracle.ttest_1samp(values, 0).confidence_interval()
+    found = mean_interval(values)
+    assert (found.low, found.high) == pytest.approx((theirs.low, theirs.high))
+
+
+@given(st.lists(shares, min_size=1, max_size=30))
+def test_an_interval_holds_its_mean_stays_in_range_and_is_never_a_point(
+    values: list[float],
+) -> None:
+    found = mean_interval(values)
+    assert 0 <= found.low <= found.value + 1e-9
+    assert found.value - 1e-9 <= found.high <= 1
+    if len(set(values)) == 1:
+        assert found.high - found.low > 0.01
+
+
+def test_one_graded_item_says_next_to_nothing() -> None:
+    found = mean_interval([0.5])
+    assert found.n == 1
+    assert found.high - found.low > 0.9
+
+
+@pytest.mark.parametrize("values", [[], [1.5], [-0.1], [math.nan]])
+def test_no_scores_and_no_shares_are_errors(values: list[float]) -> None:
+    with pytest.raises(ValueError, match=r"no values|0\.\.1"):
+        mean_interval(values)
+
+
+@pytest.mark.parametrize(
+    ("table", "difference", "low", "high"),
+    [
+        # Fagerland, Lydersen, Laake (Statistical Analysis of Contingency Tables, ch. 8; their
+        # square-and-add interval): airway hyper-responsiveness, then complete response.
+        ((1, 1, 7, 12), 6 / 21, 0.026, 0.507),
+        ((59, 6, 16, 80), 10 / 161, 0.0046, 0.1186),
+        # Newcombe, Statistics in Medicine 17 (1998) 2635-2650, Table IV, method 10.
+        ((20, 12, 2, 16), -10 / 50, -0.3292, -0.0562),
+    ],
+)
+def test_newcombe_meets_the_published_intervals(
+    table: tuple[int, int, int, int], difference: float, low: float, high: float
+) -> None:
+    found = paired(*from_table(*table))
+    assert found.difference == pytest.approx(difference)
+    digits = 5e-4 if table[0] == 1 else 5e-5
+    assert [found.low, found.high] == pytest.approx([low, high], abs=digits)
+    assert (found.worse, found.better, found.same) == (table[1], table[2], table[0] + table[3])
+
+
+@given(st.integers(0, 15), st.integers(0, 15))
+def test_mcnemar_is_the_sign_test(better: int, worse: int) -> None:
+    found = paired(*from_table(3, worse, better, 2))
+    theirs = oracle.binomtest(better, better + worse).pvalue if better + worse else 1.0
+    assert found.p == pytest.approx(theirs, abs=1e-9)
+
+
+@given(st.lists(st.tuples(bits, bits) | st.tuples(shares, shares), min_size=2, max_size=25))
+@settings(max_examples=60)
+def test_swapping_the_sides_turns_the_sign(pairs: list[tuple[float, float]]) -> None:
+    a, b = keyed([a for a, _ in pairs]), keyed([b for _, b in pairs])
+    there, back = paired(a, b), paired(b, a)
+    assert there.difference == pytest.approx(-back.difference, abs=1e-9)
+    assert (there.low, there.high) == pytest.approx((-back.high, -back.low), abs=1e-9)
+    assert there.p == pytest.approx(back.p, abs=0.03)
+    assert (there.better, there.worse, there.same) == (back.worse, back.better, back.same)
+    assert there.low - 1e-9 <= there.difference <= there.high + 1e-9
+    assert there.high > there.low
+
+
+@given(st.lists(st.floats(-1, 1, width=32), min_size=1, max_size=9))
+def test_sign_flips_are_all_tried_where_they_are_few(moved: list[float]) -> None:
+    reached = [
+        abs(sum(sign * one for sign, one in zip(signs, moved, strict=True)))
+        >= abs(sum(moved)) - 1e-9 * sum(map(abs, moved))
+        for signs in product((-1, 1), repeat=len(moved))
+    ]
+    assert sign_flip_p(np.array(moved)) == pytest.approx(sum(reached) / len(reached))
+
+
+def test_drawn_sign_flips_agree_with_scipy_and_repeat() -> None:
+    moved = np.random.default_rng(1).normal(0.12, 0.5, 80)
+    theirs = oracle.ttest_1samp(moved, 0).pvalue
+    assert sign_flip_p(moved) == pytest.approx(theirs, abs=0.01)
+    assert sign_flip_p(moved) == sign_flip_p(moved)
+
+
+def test_equal_scores_are_no_difference_and_no_certainty() -> None:
+    same = keyed([0.25, 0.5, 0.75] * 20)
+    found = paired(same, same)
+    assert (found.difference, found.p, found.same) == (0, 1, 60)
+    assert found.low < -0.01 < 0.01 < found.high
+
+
+def test_other_items_are_the_users_error_with_the_count() -> None:
+    with pytest.raises(UserError, match="2 items are in one of the two runs only"):
+        paired({"a": 1, "b": 0}, {"a": 1, "c": 0})
+
+
+def test_holm_by_hand() -> None:
+    # Sorted .005 .01 .03 .04 times 4 3 2 1, then never falling.
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([]) == []
+    assert holm([0.6, 0.9]) == [1.0, 1.0]
+
+
+@given(st.lists(shares, min_size=1, max_size=20))
+def test_holm_is_between_the_p_and_bonferroni(ps: list[float]) -> None:
+    adjusted = holm(ps)
+    for p, one in zip(ps, adjusted, strict=True):
+        assert p - 1e-9 <= one <= min(1.0, p * len(ps)) + 1e-9 or one == max(adjusted)
+        assert p - 1e-9 <= one <= 1
+    assert sorted(adjusted) == [one for _, one in sorted(zip(ps, adjusted, strict=True))]
+
+
+def test_the_smallest_effect_is_what_simulation_detects_four_times_in_five() -> None:
+    n, psi = 300, 0.25
+    effect = smallest_effect(n, discordance=psi)
+    rng, seen, rounds = np.random.default_rng(0), 0, 1500
+    for _ in range(rounds):
+        better, worse, _ = rng.multinomial(n, [(psi + effect) / 2, (psi - effect) / 2, 1 - psi])
+        # The test of Connor's formula: McNemar without continuity correction.
+        seen += (better - worse) ** 2 / (better + worse) > oracle.chi2.ppf(0.95, 1)
+    assert seen / rounds == pytest.approx(0.8, abs=0.04)
+
+
+@given(st.integers(1, 5000), st.floats(0.01, 1))
+def test_more_items_see_smaller_effects(n: int, psi: float) -> None:
+    assert smallest_effect(n + 1, discordance=psi) <= smallest_effect(n, discordance=psi) + 1e-9
+    assert 0 < smallest_effect(n, discordance=psi) <= 1
+
+
+def test_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
+    rng, rounds, n = np.random.default_rng(3), 400, 60
+    of_mean = of_difference = 0
+    for _ in range(rounds):
+        ease = rng.random(n)
+        a, b = (rng.random(n) < ease).astype(float), (rng.random(n) < ease * 0.8).astype(float)
+        mean = mean_interval(list(a))
+        of_mean += mean.low <= 0.5 <= mean.high
+        pair = paired(keyed(list(a)), keyed(list(b)))
+        of_difference += pair.low <= -0.1 <= pair.high
+    assert 0.92 <= of_mean / rounds <= 0.99
+    assert 0.92 <= of_difference / rounds <= 0.99
+
+
+def test_an_average_over_benchmarks_weighs_them_equally() -> None:
+    run = {"long": keyed([1.0, 0.0] * 50), "short": keyed([1.0, 1.0, 1.0, 0.0])}
+    found = suite_mean([run])
+    assert (found.value, found.n) == ((0.5 + 0.75) / 2, 104)
+    wide = math.sqrt(np.var([1, 0] * 50, ddof=1) / 100 + np.var([1, 1, 1, 0], ddof=1) / 4) / 2
+    assert found.high - found.low > 2 * 1.96 * wide
+
+
+def test_one_run_of_one_benchmark_is_the_plain_comparison() -> None:
+    a, b = from_table(20, 12, 2, 16)
+    assert suite_difference([{"x": a}], [{"x": b}]) == paired(a, b)
+    assert suite_mean([{"x": a}]) == mean_interval(list(a.values()))
+
+
+def test_seeds_that_disagree_widen_the_interval() -> None:
+    def run(right: int) -> dict[str, dict[str, float]]:
+        return {"x": keyed([1.0] * right + [0.0] * (400 - right))}
+
+    base, calm, wild = [run(200)], [run(240), run(241), run(239)], [run(300), run(240), run(180)]
+    assert suite_difference(base, calm).p < 0.01
+    assert suite_difference(base, wild).p > 0.05
+    # Only the seeds vary much: nearly the t interval of three means.
+    theirs = oracle.ttest_1samp([300 / 400, 240 / 400, 180 / 400], 0).confidence_interval()
+    assert suite_mean(wild).high - suite_mean(wild).low == pytest.approx(
+        theirs.high - theirs.low, rel=0.25
+    )
+
+
+def test_runs_over_other_benchmarks_are_an_error() -> None:
+    one = {"x": keyed([1.0, 0.0])}
+    with pytest.raises(UserError, match="other benchmarks: y"):
+        suite_mean([one, one | {"y": keyed([1.0])}])
