@@ -70,7 +70,7 @@ def _turns(job: Convert, row: Row, number: int) -> list[tuple[str, str]]:
         if not isinstance(turn, dict):
             raise row.error(f"of record {number} is not an object", field)
         speaker = turn.get("from")
-        if speaker not in SPEAKERS and speaker not in DROPPED:
+        if not isinstance(speaker, str) or (speaker not in SPEAKERS and speaker not in DROPPED):
             known = ", ".join((*SPEAKERS, *DROPPED))
             message = f"of record {number}: unknown speaker {speaker!r}"
             raise row.error(message, f"{field}.from", f"known are {known}")

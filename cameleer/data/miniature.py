@@ -1,0 +1,428 @@
+"""A miniature world of data sets and tests, from a seed: every real code path, in minutes.
+
+Four small instruction sets in the native formats of Chain-of-Thought, Code-Alpaca, Alpaca and
+ShareGPT, and three small test sets in those of GSM8K, HumanEval and MMLU. Each set holds one skill:
+
+    cot               word problems of two steps, worked out          -> gsm
+    code_alpaca       one-line functions on lists of whole numbers    -> codex_humaneval
+    stanford_alpaca   choosing the right one of four by its letter    -> mmlu
+    sharegpt          chats of several turns that touch a little of everything
+
+No test question is a training question: they are drawn first, and training draws again what would
+repeat one. Words of the multiple-choice tests never occur as right answers in training.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import PositiveInt
+
+from cameleer.core.artifact import Stage
+from cameleer.core.config import Config
+from cameleer.core.files import replacing, write_json, write_jsonl
+
+Row = dict[str, Any]
+
+
+class Miniature(Config):
+    """Sizes of the miniature sets: training records of each, test items of each."""
+
+    seed: int = 7
+    cot: PositiveInt = 360
+    code_alpaca: PositiveInt = 360
+    stanford_alpaca: PositiveInt = 600
+    sharegpt: PositiveInt = 120
+    gsm: PositiveInt = 80
+    codex_humaneval: PositiveInt = 60
+    mmlu_per_subject: PositiveInt = 20
+
+
+def miniature_stage(config: Miniature, folder: Path) -> Stage:
+    """The stage whose folder holds `instruct/<source>` and `eval/<benchmark>` in native formats."""
+    return Stage("miniature", folder, config.model_dump(), {})
+
+
+def make(config: Miniature, stage: Stage) -> Path:
+    """Write the sets unless they are there; returns the folder."""
+
+    def work(folder: Path) -> Row:
+        draw = random.Random(config.seed)
+        world = _World(config, draw)
+        world.write_tests(folder / "eval")
+        world.write_training(folder / "instruct")
+        return config.model_dump()
+
+    stage.run(work)
+    return stage.folder
+
+
+class _World:
+    """Draws tests first, then training records that repeat none of them."""
+
+    def __init__(self, config: Miniature, draw: random.Random) -> None:
+        self.config, self.draw = config, draw
+        self.seen: set[str] = set()
+        self.test_words, self.train_words = _split_words(draw)
+
+    def fresh(self, make_one: Callable[[random.Random], Any], count: int) -> list[Any]:
+        """`count` questions that have not been drawn before."""
+        found: list[Any] = []
+        while len(found) < count:
+            one = make_one(self.draw)
+            if one.question not in self.seen:
+                self.seen.add(one.question)
+                found.append(one)
+        return found
+
+    def write_tests(self, folder: Path) -> None:
+        """The three test sets with their few-shot examples."""
+        config = self.config
+        sums = self.fresh(word_problem, config.gsm + 8)
+        write_jsonl(
+            folder / "gsm" / "test.jsonl",
+            ({"question": s.question, "answer": f"{s.worked}\n#### {s.answer}"} for s in sums[8:]),
+        )
+        write_jsonl(
+            folder / "gsm" / "exemplars.jsonl",
+            (
+                {"question": s.question, "cot_answer": s.reply, "short_answer": s.answer}
+                for s in sums[:8]
+            ),
+        )
+        functions = self.fresh(list_function, config.codex_humaneval)
+        with replacing(folder / "codex_humaneval" / "HumanEval.jsonl.gz", "wb") as handle:
+            lines = [
+                json.dumps(f.problem(index, self.draw)) + "\n" for index, f in enumerate(functions)
+            ]
+            handle.write(gzip.compress("".join(lines).encode(), mtime=0))
+        for subject in WORDS:
+            per_split = {"dev": 5, "test": config.mmlu_per_subject}
+            for split, count in per_split.items():
+                chosen = self.fresh(
+                    lambda draw, subject=subject: choice(draw, self.test_words, subject), count
+                )
+                text = io.StringIO()
+                csv.writer(text, lineterminator="\n").writerows(c.csv_row() for c in chosen)
+                with replacing(folder / "mmlu" / split / f"{subject}_{split}.csv") as handle:
+                    handle.write(text.getvalue())
+
+    def write_training(self, folder: Path) -> None:
+        """The four instruction sets."""
+        config = self.config
+        few = config.cot // 4
+        sums = self.fresh(word_problem, config.cot)
+        write_jsonl(
+            folder / "cot" / "cot_zsopt.jsonl",
+            ({"inputs": f"Question: {s.question}", "targets": s.reply} for s in sums[few:]),
+        )
+        write_jsonl(folder / "cot" / "cot_fsopt.jsonl", self._few_shot(sums[:few]))
+        functions = self.fresh(list_function, config.code_alpaca)
+        write_json(folder / "code_alpaca" / "code_alpaca_20k.json", [f.record() for f in functions])
+        choices = self.fresh(self._training_choice, config.stanford_alpaca)
+        write_json(folder / "stanford_alpaca" / "alpaca_data.json", [c.record() for c in choices])
+        write_json(
+            folder / "sharegpt" / "ShareGPT_V3_unfiltered_cleaned_split.json",
+            list(self._chats(config.sharegpt)),
+        )
+
+    def _training_choice(self, draw: random.Random) -> Choice:
+        return choice(draw, self.train_words, draw.choice(list(WORDS)))
+
+    def _few_shot(self, sums: list[WordProblem]) -> Iterator[Row]:
+        """Every problem after two worked ones, as FLAN's few-shot rows are."""
+        for index, asked in enumerate(sums):
+            shown = [sums[index - 1], sums[index - 2]]
+            before = "".join(f"Question: {s.question}\nAnswer: {s.reply}\n\n" for s in shown)
+            yield {"inputs": f"{before}Question: {asked.question}", "targets": asked.reply}
+
+    def _chats(self, count: int) -> Iterator[Row]:
+        """Chats of two to four turns; each turn is any of the skills, or a word spelled."""
+        for number in range(count):
+            turns: list[Row] = []
+            for _ in range(self.draw.randint(2, 4)):
+                question, answer = self._chat_turn()
+                turns += [{"from": "human", "value": question}, {"from": "gpt", "value": answer}]
+            yield {"id": f"chat{number:04d}_0", "conversations": turns}
+
+    def _chat_turn(self) -> tuple[str, str]:
+        kind = self.draw.randrange(4)
+        if kind == 0:
+            (problem,) = self.fresh(word_problem, 1)
+            return problem.question, problem.reply
+        if kind == 1:
+            (function,) = self.fresh(list_function, 1)
+            return f"Write a Python function `{function.name}`. {function.sentence}", function.code
+        if kind == 2:
+            (asked,) = self.fresh(self._training_choice, 1)
+            return asked.text(), asked.reply
+        subject = self.draw.choice(list(WORDS))
+        word = self.draw.choice(self.train_words[subject])
+        return f"Please spell the word {word}.", "-".join(word)
+
+
+# ---- word problems of two steps
+
+PEOPLE = (
+    "Ada",
+    "Ben",
+    "Cleo",
+    "Dora",
+    "Emil",
+    "Finn",
+    "Gita",
+    "Hugo",
+    "Iris",
+    "Jon",
+    "Kira",
+    "Leo",
+)
+THINGS = ("shells", "stamps", "pears", "marbles", "books", "coins", "eggs", "cards", "nuts", "pens")
+PACKS = ("boxes", "bags", "baskets", "packs", "crates")
+
+
+@dataclass(frozen=True)
+class WordProblem:
+    """A question, its steps worked out, and the number."""
+
+    question: str
+    worked: str
+    answer: str
+
+    @property
+    def reply(self) -> str:
+        return f"{self.worked} So the answer is {self.answer}."
+
+
+def word_problem(draw: random.Random) -> WordProblem:
+    """One of six kinds of story, with numbers that are mostly new."""
+    who, other = draw.sample(PEOPLE, 2)
+    what, packs = draw.choice(THINGS), draw.choice(PACKS)
+    count, each, more = draw.randint(2, 9), draw.randint(2, 9), draw.randint(2, 19)
+    product = count * each
+    kind = draw.randrange(6)
+    if kind == 0:
+        question = (
+            f"{who} has {more} {what}. {who} buys {count} {packs} with {each} {what} in each. "
+            f"How many {what} does {who} have now?"
+        )
+        steps = f"{count} * {each} = {product}. {more} + {product} = {more + product}."
+        answer = more + product
+    elif kind == 1:
+        away = draw.randint(1, product - 1)
+        question = (
+            f"There are {count} {packs} with {each} {what} in each. {who} takes away {away} {what}. "
+            f"How many {what} are left?"
+        )
+        steps = f"{count} * {each} = {product}. {product} - {away} = {product - away}."
+        answer = product - away
+    elif kind == 2:
+        question = (
+            f"{who} has {more} {what}. {other} has {count} times as many {what} as {who}. "
+            f"How many {what} do they have together?"
+        )
+        steps = f"{count} * {more} = {count * more}. "
+        steps += f"{more} + {count * more} = {more + count * more}."
+        answer = more + count * more
+    elif kind == 3:
+        gone = draw.randint(1, more + each - 1)
+        question = (
+            f"{who} has {more} {what} and gets {each} {what} from {other}. Then {who} loses {gone} "
+            f"{what}. How many {what} does {who} have now?"
+        )
+        steps = f"{more} + {each} = {more + each}. {more + each} - {gone} = {more + each - gone}."
+        answer = more + each - gone
+    elif kind == 4:
+        question = (
+            f"{who} packs {product} {what} into {packs}, {each} in each. Then {who} fills {more} "
+            f"{packs} more. How many {packs} are full now?"
+        )
+        steps = f"{product} / {each} = {count}. {count} + {more} = {count + more}."
+        answer = count + more
+    else:
+        question = (
+            f"{who} reads {count} pages in the morning and {each} pages in the evening, every day. "
+            f"How many pages does {who} read in {more} days?"
+        )
+        steps = f"{count} + {each} = {count + each}. "
+        steps += f"{more} * {count + each} = {more * (count + each)}."
+        answer = more * (count + each)
+    return WordProblem(question, steps, str(answer))
+
+
+# ---- one-line functions on lists of whole numbers
+
+FILTERS = {
+    "": "",
+    "even ": " if x % 2 == 0",
+    "odd ": " if x % 2 == 1",
+    "positive ": " if x > 0",
+    "negative ": " if x < 0",
+}
+MAPS = {
+    "{}numbers": "x",
+    "squares of the {}numbers": "x * x",
+    "doubles of the {}numbers": "x * 2",
+    "{}numbers, each increased by K,": "x + K",
+    "{}numbers, each multiplied by K,": "x * K",
+}
+FOLDS = {
+    "the sum of the": "sum({})",
+    "the list of the": "[{}]",
+    "the largest of the": "max({})",
+    "the smallest of the": "min({})",
+    "the product of the": "math.prod({})",
+}
+NAMES = ("solve", "compute", "calculate", "apply", "work_out", "process", "evaluate", "reckon")
+
+
+@dataclass(frozen=True)
+class ListFunction:
+    """A one-line function: its name, what it is to return in words, and the expression."""
+
+    name: str
+    sentence: str
+    expression: str
+
+    @property
+    def question(self) -> str:
+        """What must not be asked twice: the sentence, whatever the function is called."""
+        return self.sentence
+
+    @property
+    def head(self) -> str:
+        """Signature and docstring, which a test gives."""
+        importing = "import math\n\n\n" if "math." in self.expression else ""
+        return f'{importing}def {self.name}(numbers):\n    """{self.sentence}"""\n'
+
+    @property
+    def body(self) -> str:
+        return f"    return {self.expression}\n"
+
+    @property
+    def code(self) -> str:
+        return self.head + self.body
+
+    def record(self) -> Row:
+        """A Code-Alpaca record."""
+        return {
+            "instruction": f"Write a Python function `{self.name}`. {self.sentence}",
+            "input": "",
+            "output": self.code.rstrip(),
+        }
+
+    def problem(self, number: int, draw: random.Random) -> Row:
+        """A HumanEval problem, tested on lists in which every kind of number occurs."""
+        function = eval(f"lambda numbers: {self.expression}", {"math": __import__("math")})
+        lists = [[2, 3, -4, -5, *(draw.randint(-9, 9) for _ in range(size))] for size in (1, 3, 5)]
+        checks = "".join(f"    assert candidate({n}) == {function(n)}\n" for n in lists)
+        return {
+            "task_id": f"HumanEval/{number}",
+            "prompt": self.head,
+            "entry_point": self.name,
+            "canonical_solution": self.body,
+            "test": f"def check(candidate):\n{checks}",
+        }
+
+
+def list_function(draw: random.Random) -> ListFunction:
+    """A fold of a map of a filtered list."""
+    words, kept = draw.choice(list(FILTERS.items()))
+    mapped, value = draw.choice(list(MAPS.items()))
+    fold, code = draw.choice(list(FOLDS.items()))
+    constant = str(draw.randint(2, 9))
+    what = mapped.format(words).replace("K", constant)
+    inner = f"{value.replace('K', constant)} for x in numbers{kept}"
+    sentence = f"Return {fold} {what} in the list.".replace(", in the list", ", in the list")
+    return ListFunction(draw.choice(NAMES), sentence, code.format(inner))
+
+
+# ---- choosing the right one of four
+
+WORDS = {
+    "animals": "tiger horse rabbit eagle salmon camel spider monkey goat whale duck lion wolf bear "
+    "donkey frog mouse snake sheep shark",
+    "colours": "red blue green yellow purple orange brown black white pink grey violet crimson "
+    "scarlet turquoise beige maroon indigo golden silver",
+    "food": "bread cheese apple soup rice pasta butter cake honey potato banana carrot sausage "
+    "cookie onion tomato pizza salad yogurt noodles",
+    "tools": "hammer saw drill wrench pliers shovel rake axe chisel screwdriver ladder knife "
+    "scissors needle broom bucket rope anvil crowbar sickle",
+    "weather": "rain snow storm fog wind hail thunder lightning drizzle blizzard frost sunshine "
+    "hurricane tornado mist sleet breeze drought cloud monsoon",
+}
+ASK = {
+    "animals": "an animal",
+    "colours": "a colour",
+    "food": "something to eat",
+    "tools": "a tool",
+    "weather": "a kind of weather",
+}
+LETTERS = "ABCD"
+
+
+def _split_words(draw: random.Random) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """Words for tests and words for training, a third and two thirds of each kind."""
+    test, train = {}, {}
+    for subject, words in WORDS.items():
+        shuffled = draw.sample(words.split(), len(words.split()))
+        cut = len(shuffled) // 3
+        test[subject], train[subject] = shuffled[:cut], shuffled[cut:]
+    return test, train
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A question with four options, one of them right."""
+
+    asked: str
+    options: tuple[str, ...]
+    right: int
+
+    @property
+    def question(self) -> str:
+        return f"{self.asked} {self.options}"
+
+    @property
+    def letter(self) -> str:
+        return LETTERS[self.right]
+
+    @property
+    def reply(self) -> str:
+        return f"The answer is: {self.letter}"
+
+    def text(self) -> str:
+        """The question with its lettered options."""
+        lines = [
+            f"{letter}. {option}" for letter, option in zip(LETTERS, self.options, strict=True)
+        ]
+        return "\n".join([self.asked, *lines])
+
+    def record(self) -> Row:
+        """An Alpaca record."""
+        return {
+            "instruction": "Choose the right answer to the question.",
+            "input": f"{self.text()}\nAnswer:",
+            "output": self.reply,
+        }
+
+    def csv_row(self) -> list[str]:
+        """A row of MMLU's files."""
+        return [self.asked, *self.options, self.letter]
+
+
+def choice(draw: random.Random, words: dict[str, list[str]], subject: str) -> Choice:
+    """One word of the subject among three of others."""
+    right = draw.choice(words[subject])
+    others = draw.sample([other for other in words if other != subject], 3)
+    options = [right, *(draw.choice(words[other]) for other in others)]
+    draw.shuffle(options)
+    return Choice(f"Which of these is {ASK[subject]}?", tuple(options), options.index(right))

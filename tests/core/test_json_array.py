@@ -1,0 +1,109 @@
+"""Streaming a JSON array: the same values as json reads, and every mistake with its line."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cameleer.core import files
+from cameleer.core.errors import UserError
+from cameleer.core.files import read_json_array
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=30),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=12,
+)
+
+
+def write(folder: Path, text: str | bytes) -> Path:
+    path = folder / "a.json"
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return path
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    rows=st.lists(values, max_size=8),
+    indent=st.sampled_from([None, 0, 4]),
+    ascii_only=st.booleans(),
+    chunk=st.integers(1, 40),
+)
+def test_values_and_lines(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[Any], indent: Any, ascii_only: bool,
+    chunk: int,
+) -> None:  # fmt: skip
+    text = "\n" + json.dumps(rows, indent=indent, ensure_ascii=ascii_only) + "\r\n"
+    path = write(tmp_path_factory.mktemp("a"), text)
+    before, files.CHUNK = files.CHUNK, chunk
+    try:
+        read = list(read_json_array(path))
+    finally:
+        files.CHUNK = before
+    assert [value for _, value in read] == rows
+    if indent is None:
+        assert [line for line, _ in read] == [2] * len(rows)
+
+
+def test_lines_of_indented_records(tmp_path: Path) -> None:
+    rows = [{"text": f"é{number}" * number} for number in range(3000)]
+    text = json.dumps(rows, indent=2, ensure_ascii=False)
+    starts = [number for number, line in enumerate(text.split("\n"), 1) if line == "  {"]
+    read = list(read_json_array(write(tmp_path, text)))
+    assert [line for line, _ in read] == starts
+    assert [value for _, value in read] == rows
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "says"),
+    [
+        ("", 1, "not a JSON array"),
+        ('\n\n{"a": 1}', 3, "not a JSON array"),
+        ("[\n1,\n2\n3]", 4, "expecting ',' or ']'"),
+        ("[\n1,\n]", 3, "broken JSON"),
+        ("[\n1,", 2, "broken JSON"),
+        ("[\n1\n", 3, "expecting ',' or ']'"),
+        ("[1]\n[2]", 2, "after the end"),
+        ('[\n{"a": 1},\n{"a": }\n]', 3, "broken JSON"),
+        ('[\n{"a":\n "b}\n]', 3, "control character"),
+        ('[\n"b', 2, "Unterminated"),
+        ("[\n1,\n\x00]", 3, "broken JSON"),
+    ],
+)
+@pytest.mark.parametrize("chunk", [3, 1 << 20])
+def test_mistakes_name_their_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, line: int, says: str, chunk: int
+) -> None:
+    monkeypatch.setattr(files, "CHUNK", chunk)
+    with pytest.raises(UserError, match=says) as caught:
+        list(read_json_array(write(tmp_path, text)))
+    assert caught.value.line == line
+
+
+@pytest.mark.parametrize("chunk", [1, 4, 1 << 20])
+def test_text_that_is_not_utf8(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
+    monkeypatch.setattr(files, "CHUNK", chunk)
+    path = write(tmp_path, b'["\xc3\xa9",\n"\xc3\xa9",\n"\xe9"]')
+    with pytest.raises(UserError, match="not UTF-8") as caught:
+        list(read_json_array(path))
+    assert caught.value.line == 3
+
+
+def test_a_mistake_early_in_a_large_file_is_found_early(tmp_path: Path) -> None:
+    path = write(tmp_path, '[{"a": 1}, {"a" 1}, ' + '{"b": "' + "x" * (20 << 20) + '"}]')
+    with files._Window(path) as window:
+        window.next_character()
+        window.at = 11
+        with pytest.raises(UserError, match="broken JSON"):
+            window.value()
+        assert len(window.text) <= files.CHUNK
+
+
+def test_missing_files_and_folders(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such file"):
+        list(read_json_array(tmp_path / "none.json"))
+    with pytest.raises(UserError, match="is a folder"):
+        list(read_json_array(tmp_path))
