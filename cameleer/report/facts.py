@@ -113,9 +113,11 @@ def training_table(study: Study) -> Table:
         outcome = cell.train.outcome if cell.train else {}
         seconds = cell.train.manifest.get("seconds") if cell.train else None
         facts = [number(outcome.get(key)) for key in TRAINING]
-        rows.append([cell.mixture, cell.base, number(cell.seed), *facts, duration(seconds)])
-    head = ["mixture", "base", "seed", *TRAINING.values(), "wall time"]
-    return _known(Table("Training runs", head, rows, ("base",)))
+        where = [number(outcome.get(key)) for key in ("device", "dtype")]
+        named = [cell.mixture, cell.base, number(cell.seed)]
+        rows.append([*named, *facts, duration(seconds), *where])
+    head = ["mixture", "base", "seed", *TRAINING.values(), "wall time", "device", "precision"]
+    return _known(Table("Training runs", head, rows, ("base", "device", "precision")))
 
 
 def _known(table: Table) -> Table:
@@ -256,22 +258,23 @@ def _unfinished(cell: Cell, study: Study) -> str:
 
 
 def trouble_table(study: Study) -> Table:
-    """Outputs cut at the length limit or without an answer, dropped shots, notes of graders."""
+    """Outputs cut at the length limit, prompts that did not fit, and the notes of the graders."""
     rows = []
     for cell in study.cells:
         for name, run in cell.evals.items():
             facts = run.scores
-            finish = facts.get("finish") or {}
-            counts = [finish.get("length"), facts.get("no_answer"), facts.get("dropped_shots")]
+            cut = (facts.get("finish") or {}).get("length")
+            counts = [cut, facts.get("dropped_shots"), facts.get("too_long")]
             notes = _notes(facts.get("notes"))
             if any(counts) or notes:
                 known = [number(count or 0) for count in counts]
                 rows.append([cell.label, name, *known, notes or MISSING])
+    head = ["model", "benchmark", "outputs cut at length", "items with fewer shots"]
     return Table(
-        "Answers cut at the length limit, without an answer, and notes of the graders",
-        ["model", "benchmark", "cut at length", "no answer", "few-shot examples dropped", "notes"],
+        "Answers and prompts that did not go as meant, by number",
+        [*head, "prompts too long", "notes of the grader (items)"],
         rows,
-        ("benchmark", "notes"),
+        ("benchmark", "notes of the grader (items)"),
     )
 
 

@@ -20,7 +20,7 @@ INK, PALE, BAR, BASE = "#1b1b1b", "#d8d8d8", "#3b6fa0", "#9a9a9a"
 LINES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#4d4d4d")
 DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3])
 FONT = "Helvetica, Arial, 'Liberation Sans', sans-serif"
-POINTS_OF_A_CURVE = 120  # more rows than these are averaged in as many equal stretches
+POINTS_OF_A_CURVE = 120  # longer curves are averaged in stretches of equally many steps
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ def curves(cells: Sequence[Cell], base: str, name: str) -> Figure | None:
         if cell.train is None or cell.mixture is None:
             continue
         run = f"{cell.mixture} {cell.seed}"
-        for row in _thinned(cell.train.metrics):
+        for row in curve(cell.train.metrics):
             rows.append({"mixture": cell.mixture, "run": run, **row})
     if not rows:
         return None
@@ -167,23 +167,31 @@ def curves(cells: Sequence[Cell], base: str, name: str) -> Figure | None:
     return Figure(
         _svg(chart, name),
         f"Lines of training loss by supervised tokens: {said}.",
-        f"Training loss by supervised tokens, {base}. Long runs are averaged in "
+        f"Training loss by supervised tokens, {base}. Long runs are averaged in at most "
         f"{POINTS_OF_A_CURVE} stretches. Losses on different data are not comparable as such.",
     )
 
 
-def _thinned(metrics: Sequence[dict[str, Any]]) -> list[dict[str, float]]:
-    """Means of equal stretches of the rows that hold a loss and a count of supervised tokens."""
+def curve(metrics: Sequence[dict[str, Any]]) -> list[dict[str, float]]:
+    """Supervised tokens learned so far, and the loss per token since the point before.
+
+    metrics: rows of metrics.jsonl, whose `supervised_tokens` are those of one step and whose `loss`
+    is the mean over them.
+    """
     rows = [
-        (float(row["supervised_tokens"]), float(row["loss"]))
+        (int(row["supervised_tokens"]), float(row["loss"]))
         for row in metrics
-        if isinstance(row.get("loss"), int | float) and "supervised_tokens" in row
+        if isinstance(row.get("loss"), int | float) and row.get("supervised_tokens")
     ]
     stretch = max(1, -(-len(rows) // POINTS_OF_A_CURVE))
-    parts = [rows[start : start + stretch] for start in range(0, len(rows), stretch)]
-    return [
-        {"tokens": part[-1][0], "loss": sum(loss for _, loss in part) / len(part)} for part in parts
-    ]
+    points, seen = [], 0
+    for start in range(0, len(rows), stretch):
+        part = rows[start : start + stretch]
+        tokens = sum(count for count, _ in part)
+        seen += tokens
+        loss = sum(count * loss for count, loss in part) / tokens
+        points.append({"tokens": float(seen), "loss": loss})
+    return points
 
 
 def _counts(alt: Any) -> Any:

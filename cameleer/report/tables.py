@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from cameleer.core.artifact import MANIFEST
 from cameleer.core.files import read_json, replacing
 from cameleer.report.analysis import NO_DIFFERENCE, Analysis, Matrix, Row
 from cameleer.report.words import MISSING, interval, points, signed
@@ -96,16 +97,22 @@ def _difference_rows(analysis: Analysis) -> tuple[list[str], list[list[Any]]]:
 def source_facts(study: Study) -> tuple[list[str], list[tuple[str, str, dict[str, Any]]]]:
     """(names of the facts, (mixture, source, facts) of each source of each mixture).
 
-    From the manifests of the mixtures; of a mixture not built yet only what study.json declares.
+    From the manifests of the mixtures and, for supervised tokens, of the first training with each;
+    of a mixture not built yet there is only what study.json declares.
     """
     facts: list[tuple[str, str, dict[str, Any]]] = []
     for mixture, declared in study.mixtures.items():
-        folders = [cell.mix for cell in study.cells if cell.mixture == mixture and cell.mix]
-        manifest = read_json(folders[0] / "manifest.json") if folders else {}
-        sources = (manifest.get("outcome") or {}).get("sources")
+        cells = [cell for cell in study.cells if cell.mixture == mixture]
+        built = next((cell.mix for cell in cells if cell.mix), None)
+        sources = read_json(built / MANIFEST)["outcome"].get("sources") if built else None
         if not sources:
-            sources = {name: {"conversations": count} for name, count in declared.items()}
-        facts += [(mixture, name, values) for name, values in sources.items()]
+            sources = {name: {"declared": count} for name, count in declared.items()}
+        train = next((cell.train for cell in cells if cell.train), None)
+        counts = (train.outcome.get("counts") or {}) if train else {}
+        for name, values in sources.items():
+            tokens = counts.get(f"supervised: {name}")
+            learned = {"supervised_tokens": tokens} if tokens else {}
+            facts.append((mixture, name, {**values, **learned}))
     simple = [
         key
         for _, _, values in facts

@@ -111,7 +111,7 @@ def make_eval(folder: Path, name: str, lift: float, seed: int, n: int, tuned: bo
             "metrics": {},
             "finish": {kind: finish.count(kind) for kind in ("stop", "length")},
             "no_answer": sum(row["note"] != "" for row in rows),
-            "notes": {"sandbox: namespaces": n} if bench == "gsm" else {},
+            "notes": {"sandbox: namespaces": n} if bench == "gsm" else {"no answer found": 7},
             "prompt_tokens": 120 * n,
             "new_tokens": 40 * n,
             "seconds": 31.5,
@@ -130,10 +130,10 @@ def make_train(folder: Path, mixture: str, seed: int) -> None:
             "loss": floor + 1.5 * 0.97**step + rng.gauss(0, 0.06),
             "learning_rate": 2e-5,
             "grad_norm": 1.0,
-            "supervised_tokens": 9000 * step,
-            "tokens": 30000 * step,
+            "supervised_tokens": 9000,
+            "tokens": 30000,
             "tokens_per_second": 52000.0,
-            "seconds": 0.6 * step,
+            "seconds": 0.6,
             "epoch": step / 60,
         }
         for step in range(1, 121)
@@ -147,6 +147,9 @@ def make_train(folder: Path, mixture: str, seed: int) -> None:
         "dropped": 1,
         "final_loss": rows[-1]["loss"],
         "tokens_per_second": 52000.0,
+        "counts": {f"supervised: {name}": 61 * n for name, n in MIXTURES[mixture].items()},
+        "device": "cuda",
+        "dtype": "bfloat16",
     }
     write(folder / "metrics.jsonl", rows)
     config = {"seed": seed, "learning_rate": 2e-5, "epochs": 2}
@@ -157,12 +160,13 @@ def make_mix(folder: Path, sources: dict[str, int]) -> None:
     total = sum(sources.values())
     facts = {
         name: {
-            "conversations": count,
+            "read": count + 9,
+            "kept": count + 5,
+            "dropped: empty answer": 4,
+            "taken": count,
             "messages": 2 * count,
             "share": count / total,
-            "prompt_tokens": 90.5,
-            "completion_tokens": 60.25,
-            "supervised_tokens": 61 * count,
+            "answer_share": count / total,
         }
         for name, count in sources.items()
     }

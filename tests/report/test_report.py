@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from cameleer.report.analysis import analyse, contest, unbeaten
+from cameleer.report.figures import curve
 from cameleer.report.page import write_report
 from cameleer.report.words import answer, p_value, points, signed
 from cameleer.results.store import read_study
@@ -275,6 +276,15 @@ def test_numbers_as_people_read_them(shown: str, text: str) -> None:
     assert shown == text
 
 
+def test_a_curve_counts_tokens_up_and_weighs_losses_by_them() -> None:
+    rows = [{"supervised_tokens": 10, "loss": 2.0}, {"supervised_tokens": 30, "loss": 1.0}]
+    assert curve(rows) == [{"tokens": 10, "loss": 2.0}, {"tokens": 40, "loss": 1.0}]
+    long = curve(rows * 120)
+    assert len(long) == 120
+    assert long[-1] == {"tokens": 120 * 40, "loss": pytest.approx(50 / 40)}
+    assert curve([{"step": 1}]) == []
+
+
 def test_importing_the_report_loads_nothing_heavy() -> None:
     code = "import sys, cameleer.report.page; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -283,8 +293,7 @@ def test_importing_the_report_loads_nothing_heavy() -> None:
 
 def test_data_csv_holds_every_source(report: Path) -> None:
     rows: list[dict[str, Any]] = read_csv(report.with_name("data.csv"))
-    assert [row["source"] for row in rows if row["mixture"] == "human-mix"] == [
-        "flan_v2",
-        "dolly",
-        "oasst1",
-    ]
+    found = [row for row in rows if row["mixture"] == "human-mix"]
+    assert [row["source"] for row in found] == ["flan_v2", "dolly", "oasst1"]
+    assert [row["taken"] for row in found] == ["700", "600", "700"]
+    assert [row["supervised_tokens"] for row in found] == ["42700", "36600", "42700"]
