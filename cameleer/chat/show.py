@@ -79,12 +79,13 @@ def show_text(rendered: Rendered, tokenizer: Any, *, plain: bool | None = None) 
     plain: mark it with ⟦ ⟧ instead, as is done by default where output is not a terminal.
     """
     plain = not out.is_terminal if plain is None else plain
-    shown = Text(summary(rendered) + "\n", style="" if plain else "bold")
+    shown = Text()
+    shown.append(summary(rendered) + "\n", style=None if plain else "bold")
     for learned, run in groupby(pieces(rendered, tokenizer), lambda piece: piece.supervised):
         text = _visible("".join(piece.text for piece in run))
         if learned and plain:
             text = f"{OPEN}{text}{CLOSE}"
-        shown.append(text, style="green underline" if learned and not plain else "not bold")
+        shown.append(text, style="green underline" if learned and not plain else None)
     return shown
 
 

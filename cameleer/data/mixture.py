@@ -35,18 +35,18 @@ class Part(Config):
     model_config = ConfigDict(populate_by_name=True)
 
     source: str | None = None
-    folder: Path | None = Field(None, alias="from")
+    folder: Path | None = Field(default=None, alias="from")
     file: Path | None = None
     rule: Rule = "fixed"
-    count: int | None = Field(None, ge=1)
-    fraction: float | None = Field(None, gt=0, le=1)
+    count: int | None = Field(default=None, ge=1)
+    fraction: float | None = Field(default=None, gt=0, le=1)
 
     @model_validator(mode="after")
     def _one_origin_and_one_amount(self) -> Part:
         if (self.source is None) == (self.file is None):
             raise ValueError("a part has either 'source' or 'file'")
-        if self.file and self.folder:
-            raise ValueError("'from' goes with 'source', not with 'file'")
+        if self.file and self.model_fields_set & {"folder", "rule"}:
+            raise ValueError("'from' and 'rule' go with 'source', not with 'file'")
         if self.count is not None and self.fraction is not None:
             raise ValueError("a part has 'count' or 'fraction', not both")
         return self
@@ -80,9 +80,9 @@ def mix_stage(config: MixConfig, data_root: Path | None, folder: Path) -> Stage:
     nor the mixture's name.
     """
     inputs = {
-        f"{part.name}/{path.name}": sha256_file(path)
+        f"{part.name}/{name}": sha256_file(path)
         for part in config.parts
-        for path in _native_files(part, data_root)
+        for name, path in _native_files(part, data_root).items()
     }
     parts = [
         {"name": part.name, **part.model_dump(exclude={"folder", "file"})} for part in config.parts
@@ -90,14 +90,16 @@ def mix_stage(config: MixConfig, data_root: Path | None, folder: Path) -> Stage:
     return Stage("mix", folder, {"seed": config.seed, "parts": parts}, inputs)
 
 
-def _native_files(part: Part, data_root: Path | None) -> list[Path]:
+def _native_files(part: Part, data_root: Path | None) -> dict[str, Path]:
+    """The files that a part is read from, by their names in its folder."""
     if part.file is not None:
         if not part.file.is_file():
             raise UserError("no such file", file=part.file, hint="check the part's 'file'")
-        return [part.file]
+        return {part.file.name: part.file}
     native = source_named(part.name).CARD.native
     folder = locate(part.folder or data_root, "instruct", part.name, native)
-    return sorted({path for pattern in native for path in folder.glob(pattern)})
+    paths = sorted({path for pattern in native for path in folder.glob(pattern)})
+    return {path.relative_to(folder).as_posix(): path for path in paths}
 
 
 @dataclass

@@ -51,7 +51,7 @@ chats = st.builds(
     st.lists(st.tuples(contents, contents), min_size=1, max_size=3),
 )
 quick = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 

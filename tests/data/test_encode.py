@@ -12,6 +12,7 @@ from cameleer.chat.render import Rule
 from cameleer.data.encode import (
     WITH_INPUT,
     WITHOUT_INPUT,
+    Templates,
     exchange,
     instruct,
     question_lines,
@@ -23,13 +24,13 @@ def job(rule: Rule = "paper", seed: int = 42) -> Convert:
     return Convert(Path(), rule, seed)
 
 
-@pytest.mark.parametrize("templates", [WITH_INPUT, WITHOUT_INPUT])
-def test_fourteen_templates_whose_weights_are_one(templates: list[tuple[str, str, float]]) -> None:
+@pytest.mark.parametrize(("templates", "inputs"), [(WITH_INPUT, 1), (WITHOUT_INPUT, 0)])
+def test_fourteen_templates_whose_weights_are_one(templates: Templates, inputs: int) -> None:
     assert len({prompt for prompt, _, _ in templates}) == 14
     assert Counter(weight for _, _, weight in templates) == {0.2: 1, 0.1: 3, 0.05: 10}
     for prompt, completion, _ in templates:
         assert prompt.count("{instruction}") == completion.count("{output}") == 1
-        assert prompt.count("{input}") == (templates is WITH_INPUT)
+        assert prompt.count("{input}") == inputs
 
 
 def test_draws_are_those_of_random_choices() -> None:

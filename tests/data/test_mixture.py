@@ -1,5 +1,6 @@
 """Mixtures: what is taken, that seeds and parts do not disturb each other, and what is recorded."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -142,7 +143,8 @@ def test_fingerprint_is_of_contents_not_places(data: Path, tmp_path: Path) -> No
         ("name: m\nparts:\n- source: dolly\n  counts: 3\n", 4, "did you mean 'count'"),
         ("name: m\nparts:\n- source: dolly\n- count: 3\n", 4, "either 'source' or 'file'"),
         ("name: m\nparts:\n- source: dolly\n  count: 3\n  fraction: 0.5\n", 3, "not both"),
-        ("name: m\nparts:\n- file: a\n  from: b\n", 3, "'from' goes with 'source'"),
+        ("name: m\nparts:\n- file: a\n  from: b\n", 3, "'from' and 'rule' go with"),
+        ("name: m\nparts:\n- file: a\n  rule: paper\n", 3, "'from' and 'rule' go with"),
         ("name: m\nparts:\n- source: dolly\n  fraction: 1.5\n", 4, "less than or equal to 1"),
         ("name: m\nparts:\n- source: dolly\n  count: 0\n", 4, "greater than or equal to 1"),
         ("name: m\nparts:\n- source: dolly\n- source: dolly\n", None, "2 parts are named 'dolly'"),
@@ -163,6 +165,14 @@ def test_a_file_with_from(tmp_path: Path) -> None:
     path.write_text("name: m\nparts:\n- source: dolly\n  from: /x\n  count: 3\n")
     [part] = load_config(path, MixConfig).parts
     assert (part.folder, part.count, part.rule) == (Path("/x"), 3, "fixed")
+
+
+def test_inputs_are_named_by_part_and_file(data: Path, tmp_path: Path) -> None:
+    config = MixConfig(name="m", parts=[ALPACA, Part(file=data / "mine.jsonl")])
+    inputs = mix_stage(config, data, tmp_path / "mix").inputs
+    assert list(inputs) == ["stanford_alpaca/alpaca_data.json", "mine/mine.jsonl"]
+    native = (data / "instruct/stanford_alpaca/alpaca_data.json").read_bytes()
+    assert inputs["stanford_alpaca/alpaca_data.json"] == hashlib.sha256(native).hexdigest()
 
 
 def test_missing_inputs(data: Path, tmp_path: Path) -> None:
