@@ -158,6 +158,8 @@ class _Window:
                 if self.ended or not cut:
                     self.at = error.pos
                     raise self.error(f"broken JSON: {error.msg}") from None
+            except (RecursionError, ValueError) as error:  # nested too deep; too many digits
+                raise self.error(f"cannot be read: {error}") from None
             else:
                 # A number at the very end of the chunk may go on in the next one.
                 if end < len(self.text) or self.ended:

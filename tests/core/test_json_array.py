@@ -71,6 +71,8 @@ def test_lines_of_indented_records(tmp_path: Path) -> None:
         ('[\n{"a":\n "b}\n]', 3, "control character"),
         ('[\n"b', 2, "Unterminated"),
         ("[\n1,\n\x00]", 3, "broken JSON"),
+        ("[1,\n" + "9" * 5000 + " ]", 2, "digits"),
+        ("[1,\n" + "[" * 200_000 + "]" * 200_000 + "]", 2, "recursion"),
     ],
 )
 @pytest.mark.parametrize("chunk", [3, 1 << 20])

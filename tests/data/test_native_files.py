@@ -306,3 +306,16 @@ def test_real_sharegpt(real_data: Path) -> None:
     fixed, counts = read("sharegpt", real_data)
     assert len(fixed) == 484
     assert counts["read"] == 495
+
+
+@pytest.mark.real_data
+def test_cot_as_the_papers_authors_converted_it(real_data: Path) -> None:
+    """The zero-shot and few-shot rows in a mixture that the authors published, word for word."""
+    path = real_data / "instruct/tulu_v2_converted_sample/tulu_v2_converted_sample.jsonl"
+    published = [
+        [turn["content"] for turn in row["messages"]]
+        for row in map(json.loads, path.read_text().strip().split("\n"))
+        if row["dataset"] == "cot"
+    ]
+    ours = [texts(one) for one in read("cot", real_data, "paper")[0]]
+    assert sorted(ours) == sorted(published)
