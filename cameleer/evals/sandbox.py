@@ -33,6 +33,7 @@ from functools import cache
 from pathlib import Path
 
 from cameleer.core.console import warn
+from cameleer.core.errors import UserError
 
 MEMORY = 1 << 30  # bytes of address space
 TIMEOUT = 3.0  # seconds of wall clock, as in the paper (its Codex-Eval)
@@ -90,29 +91,42 @@ def run_program(program: str, timeout: float = TIMEOUT, memory: int = MEMORY) ->
 
 
 def _watch(process: subprocess.Popen[bytes], token: bytes, timeout: float) -> Verdict:
-    """Follow the cage's report until it ends or time is up."""
+    """Follow the cage's report until it ends or time is up; a cage that never stood is an error."""
     assert process.stdin is not None
     assert process.stdout is not None
     with contextlib.suppress(BrokenPipeError):  # it died at once: the report will lack
         process.stdin.write(token)
         process.stdin.close()
-    said, level, deadline = b"", "none", time.monotonic() + STARTUP
+    said, level, deadline = b"", "", time.monotonic() + STARTUP
     while len(said) < MOST_SAID:
         left = deadline - time.monotonic()
         if left <= 0 or not select.select([process.stdout], [], [], left)[0]:
-            return Verdict(False, "timed out", level)
+            if level:
+                return Verdict(False, "timed out", level)
+            break
         piece = os.read(process.stdout.fileno(), MOST_SAID)
         if not piece:
             break
         said += piece
-        if level == "none" and b"\n" in said:
+        if not level and b"\n" in said:
             level = said.partition(b"\n")[0].decode()
             deadline = time.monotonic() + timeout
-    result = said.partition(b"\n")[2]
+    if not level:
+        _end(process)
+        raise UserError(
+            f"the sandbox did not start: {_ending(process.wait())}",
+            hint=f"see whether `{sys.executable} -I -S -c 1` works here",
+        )
+    return _verdict(process, said.partition(b"\n")[2], token, level)
+
+
+def _verdict(process: subprocess.Popen[bytes], result: bytes, token: bytes, level: str) -> Verdict:
+    """What the report says of a program that ended; only one with the token is believed."""
     if result == b"passed " + token:
         return Verdict(True, "passed", level)
     kind, _, reason = result.decode(errors="replace").partition(" ")
     if kind != "failed":
+        _end(process)
         reason = f"ended before its last line, {_ending(process.wait())}"
     return Verdict(False, f"failed: {reason}", level)
 

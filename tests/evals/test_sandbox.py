@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from cameleer.core.errors import UserError
 from cameleer.evals.sandbox import Verdict, run_program, run_programs
 
 LEVEL = run_program("").level
@@ -128,3 +129,9 @@ def test_many_at_a_time_in_order_and_nothing_left() -> None:
     verdicts = run_programs([f"assert {number} % 3" for number in range(12)])
     assert [verdict.passed for verdict in verdicts] == [number % 3 != 0 for number in range(12)]
     assert set(Path(os.environ.get("TMPDIR", "/tmp")).glob("cameleer-cage-*")) <= before
+
+
+def test_a_cage_that_does_not_stand_is_no_failed_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.executable", "/bin/false")
+    with pytest.raises(UserError, match="the sandbox did not start: exit status 1"):
+        run_program("")
