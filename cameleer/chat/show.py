@@ -133,7 +133,8 @@ body { margin: 2rem auto; padding: 0 1rem; max-width: 60rem; background: var(--p
 h1 { font-size: 1.4rem; } h2 { font-size: 1rem; margin: 2rem 0 .5rem; overflow-wrap: anywhere; }
 pre { border: 1px solid var(--line); border-radius: 6px; padding: 1rem; margin: 0;
   font: 14px/1.7 ui-monospace, monospace; white-space: pre-wrap; overflow-wrap: anywhere; }
-.l { background: var(--learned); padding-bottom: 1px; border-bottom: 2px solid var(--learned-line); }
+.l { background: var(--learned); padding-bottom: 1px;
+  border-bottom: 2px solid var(--learned-line); }
 pre span:hover { outline: 1px solid var(--ink); }
 pre i { color: var(--faint); font-style: normal; user-select: none; }
 </style>
