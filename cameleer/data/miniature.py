@@ -22,15 +22,26 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from pydantic import PositiveInt
 
 from cameleer.core.artifact import Stage
 from cameleer.core.config import Config
+from cameleer.core.errors import UserError
 from cameleer.core.files import replacing, write_json, write_jsonl
 
 Row = dict[str, Any]
+
+
+class Question(Protocol):
+    """What is drawn: something with a text that must not be both trained and tested."""
+
+    @property
+    def question(self) -> str: ...
+
+
+Q = TypeVar("Q", bound=Question)
 
 
 class Miniature(Config):
@@ -66,27 +77,37 @@ def make(config: Miniature, stage: Stage) -> Path:
 
 
 class _World:
-    """Draws tests first, then training records that repeat none of them."""
+    """Draws tests first, each once, then training records that repeat none of them."""
 
     def __init__(self, config: Miniature, draw: random.Random) -> None:
         self.config, self.draw = config, draw
-        self.seen: set[str] = set()
+        self.tests: set[str] = set()
         self.test_words, self.train_words = _split_words(draw)
 
-    def fresh(self, make_one: Callable[[random.Random], Any], count: int) -> list[Any]:
-        """`count` questions that have not been drawn before."""
-        found: list[Any] = []
-        while len(found) < count:
+    def training(self, make_one: Callable[[random.Random], Q], count: int) -> list[Q]:
+        """`count` questions that are in no test."""
+        found: list[Q] = []
+        for _ in range(100 * count):
             one = make_one(self.draw)
-            if one.question not in self.seen:
-                self.seen.add(one.question)
+            if one.question not in self.tests:
                 found.append(one)
+                if len(found) == count:
+                    return found
+        raise UserError("so many different questions cannot be made", field="data.miniature")
+
+    def test(self, make_one: Callable[[random.Random], Q], count: int) -> list[Q]:
+        """`count` questions that are all different, and that training will not repeat."""
+        found: list[Q] = []
+        while len(found) < count:
+            (one,) = self.training(make_one, 1)
+            self.tests.add(one.question)
+            found.append(one)
         return found
 
     def write_tests(self, folder: Path) -> None:
         """The three test sets with their few-shot examples."""
         config = self.config
-        sums = self.fresh(word_problem, config.gsm + 8)
+        sums = self.test(word_problem, config.gsm + 8)
         write_jsonl(
             folder / "gsm" / "test.jsonl",
             ({"question": s.question, "answer": f"{s.worked}\n#### {s.answer}"} for s in sums[8:]),
@@ -98,7 +119,7 @@ class _World:
                 for s in sums[:8]
             ),
         )
-        functions = self.fresh(list_function, config.codex_humaneval)
+        functions = self.test(list_function, config.codex_humaneval)
         with replacing(folder / "codex_humaneval" / "HumanEval.jsonl.gz", "wb") as handle:
             lines = [
                 json.dumps(f.problem(index, self.draw)) + "\n" for index, f in enumerate(functions)
@@ -107,7 +128,7 @@ class _World:
         for subject in WORDS:
             per_split = {"dev": 5, "test": config.mmlu_per_subject}
             for split, count in per_split.items():
-                chosen = self.fresh(
+                chosen = self.test(
                     lambda draw, subject=subject: choice(draw, self.test_words, subject), count
                 )
                 text = io.StringIO()
@@ -118,16 +139,16 @@ class _World:
     def write_training(self, folder: Path) -> None:
         """The four instruction sets."""
         config = self.config
-        few = config.cot // 4
-        sums = self.fresh(word_problem, config.cot)
+        few = config.cot // 10
+        sums = self.training(word_problem, config.cot)
         write_jsonl(
             folder / "cot" / "cot_zsopt.jsonl",
             ({"inputs": f"Question: {s.question}", "targets": s.reply} for s in sums[few:]),
         )
         write_jsonl(folder / "cot" / "cot_fsopt.jsonl", self._few_shot(sums[:few]))
-        functions = self.fresh(list_function, config.code_alpaca)
+        functions = self.training(list_function, config.code_alpaca)
         write_json(folder / "code_alpaca" / "code_alpaca_20k.json", [f.record() for f in functions])
-        choices = self.fresh(self._training_choice, config.stanford_alpaca)
+        choices = self.training(self._training_choice, config.stanford_alpaca)
         write_json(folder / "stanford_alpaca" / "alpaca_data.json", [c.record() for c in choices])
         write_json(
             folder / "sharegpt" / "ShareGPT_V3_unfiltered_cleaned_split.json",
@@ -156,13 +177,13 @@ class _World:
     def _chat_turn(self) -> tuple[str, str]:
         kind = self.draw.randrange(4)
         if kind == 0:
-            (problem,) = self.fresh(word_problem, 1)
+            (problem,) = self.training(word_problem, 1)
             return problem.question, problem.reply
         if kind == 1:
-            (function,) = self.fresh(list_function, 1)
+            (function,) = self.training(list_function, 1)
             return f"Write a Python function `{function.name}`. {function.sentence}", function.code
         if kind == 2:
-            (asked,) = self.fresh(self._training_choice, 1)
+            (asked,) = self.training(self._training_choice, 1)
             return asked.text(), asked.reply
         subject = self.draw.choice(list(WORDS))
         word = self.draw.choice(self.train_words[subject])
@@ -203,12 +224,12 @@ class WordProblem:
 
 
 def word_problem(draw: random.Random) -> WordProblem:
-    """One of six kinds of story, with numbers that are mostly new."""
+    """One of four kinds of story, with numbers that are mostly new."""
     who, other = draw.sample(PEOPLE, 2)
     what, packs = draw.choice(THINGS), draw.choice(PACKS)
-    count, each, more = draw.randint(2, 9), draw.randint(2, 9), draw.randint(2, 19)
+    count, each, more = draw.randint(2, 9), draw.randint(2, 9), draw.randint(2, 12)
     product = count * each
-    kind = draw.randrange(6)
+    kind = draw.randrange(4)
     if kind == 0:
         question = (
             f"{who} has {more} {what}. {who} buys {count} {packs} with {each} {what} in each. "
@@ -232,7 +253,7 @@ def word_problem(draw: random.Random) -> WordProblem:
         steps = f"{count} * {more} = {count * more}. "
         steps += f"{more} + {count * more} = {more + count * more}."
         answer = more + count * more
-    elif kind == 3:
+    else:
         gone = draw.randint(1, more + each - 1)
         question = (
             f"{who} has {more} {what} and gets {each} {what} from {other}. Then {who} loses {gone} "
@@ -240,21 +261,6 @@ def word_problem(draw: random.Random) -> WordProblem:
         )
         steps = f"{more} + {each} = {more + each}. {more + each} - {gone} = {more + each - gone}."
         answer = more + each - gone
-    elif kind == 4:
-        question = (
-            f"{who} packs {product} {what} into {packs}, {each} in each. Then {who} fills {more} "
-            f"{packs} more. How many {packs} are full now?"
-        )
-        steps = f"{product} / {each} = {count}. {count} + {more} = {count + more}."
-        answer = count + more
-    else:
-        question = (
-            f"{who} reads {count} pages in the morning and {each} pages in the evening, every day. "
-            f"How many pages does {who} read in {more} days?"
-        )
-        steps = f"{count} + {each} = {count + each}. "
-        steps += f"{more} * {count + each} = {more * (count + each)}."
-        answer = more * (count + each)
     return WordProblem(question, steps, str(answer))
 
 
@@ -338,7 +344,7 @@ def list_function(draw: random.Random) -> ListFunction:
     words, kept = draw.choice(list(FILTERS.items()))
     mapped, value = draw.choice(list(MAPS.items()))
     fold, code = draw.choice(list(FOLDS.items()))
-    constant = str(draw.randint(2, 9))
+    constant = str(draw.randint(2, 29))
     what = mapped.format(words).replace("K", constant)
     inner = f"{value.replace('K', constant)} for x in numbers{kept}"
     sentence = f"Return {fold} {what} in the list.".replace(", in the list", ", in the list")
@@ -408,11 +414,7 @@ class Choice:
 
     def record(self) -> Row:
         """An Alpaca record."""
-        return {
-            "instruction": "Choose the right answer to the question.",
-            "input": f"{self.text()}\nAnswer:",
-            "output": self.reply,
-        }
+        return {"instruction": f"{self.text()}\nAnswer:", "input": "", "output": self.reply}
 
     def csv_row(self) -> list[str]:
         """A row of MMLU's files."""
