@@ -1,9 +1,12 @@
-"""What tests share: the folder of real records, and the embedded model."""
+"""What tests share: the folder of real records, the embedded model, tiny random models."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,3 +33,65 @@ def embedded_model() -> Path:
         return get_embedded("smollm2-135m-instruct")
     except UserError as error:
         pytest.skip(f"the embedded model cannot be had: {error}")
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer() -> Any:
+    """A byte-level tokenizer of 320 tokens; 0, 1 and 2 are <s>, </s> and <pad>."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    core = Tokenizer(models.BPE())
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=320,
+        special_tokens=["<s>", "</s>", "<pad>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    core.train_from_iterator(["Where does the camel live? In the desert, there is little."], trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core, bos_token="<s>", eos_token="</s>", pad_token="<pad>"
+    )
+
+
+TINY: dict[str, dict[str, Any]] = {
+    "llama": {"num_key_value_heads": 2},
+    "llama, as many key heads": {"num_key_value_heads": 4, "tie_word_embeddings": True},
+    "qwen2": {"num_key_value_heads": 2},
+    "mistral": {"num_key_value_heads": 2, "sliding_window": None},
+    "mistral, window of 16": {"num_key_value_heads": 2, "sliding_window": 16},
+    "gpt_neox": {"rotary_pct": 0.25},
+    "opt": {"ffn_dim": 96, "word_embed_proj_dim": 64, "dropout": 0.0, "init_std": 0.2},
+    "gpt2": {"attn_pdrop": 0.0, "resid_pdrop": 0.0, "embd_pdrop": 0.0},
+    "gemma2": {"num_key_value_heads": 2, "head_dim": 16, "attn_logit_softcapping": 2.0},
+    "bloom": {},
+    "mamba": {},
+}
+"""Families of models, with what their configuration says besides the sizes that all share."""
+
+
+@pytest.fixture(scope="session")
+def tiny_model(
+    tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: Any
+) -> Callable[[str], Path]:
+    """Makes the Hugging Face folder of a random model of two layers; one of TINY, by name."""
+
+    @cache
+    def make(name: str) -> Path:
+        import torch
+        from transformers import AutoConfig, AutoModelForCausalLM
+
+        torch.manual_seed(0)
+        sizes = {"vocab_size": 320, "hidden_size": 64, "num_hidden_layers": 2}
+        sizes |= {"num_attention_heads": 4, "intermediate_size": 96, "max_position_embeddings": 256}
+        # Weights so large that what a token attends to changes what comes after it.
+        special = {"initializer_range": 0.2, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2}
+        config = AutoConfig.for_model(name.split(",")[0], **{**sizes, **special, **TINY[name]})
+        folder = tmp_path_factory.mktemp("tiny") / "model"
+        AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+        tiny_tokenizer.save_pretrained(folder)
+        return folder
+
+    return make

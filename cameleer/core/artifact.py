@@ -2,6 +2,7 @@
 
 DIR/                  finished: holds manifest.json beside the stage's files
 .DIR.partial/         being worked on, or left by a kill; taken up again if the fingerprint fits
+.DIR.partial/scratch/ what only unfinished work needs; gone when it is finished
 """
 
 from __future__ import annotations
@@ -23,10 +24,12 @@ from pathlib import Path
 from typing import Any
 
 import cameleer
+from cameleer.core.console import note
 from cameleer.core.errors import UserError
 from cameleer.core.files import read_json, sha256_tree, write_json
 
 MANIFEST = "manifest.json"
+SCRATCH = "scratch"
 VERSIONED = ("torch", "transformers", "tokenizers", "peft", "numpy", "scipy")
 
 
@@ -38,10 +41,13 @@ def fingerprint(kind: str, config: Any, inputs: Mapping[str, str]) -> str:
 
 def fingerprint_of(path: Path) -> str:
     """Fingerprint of an input: of a finished stage its own, of anything else its contents."""
-    manifest = path / MANIFEST
-    if manifest.is_file():
-        return str(read_json(manifest)["fingerprint"])
-    return sha256_tree(path)
+    return _stated(path / MANIFEST) or sha256_tree(path)
+
+
+def _stated(file: Path) -> str | None:
+    """The fingerprint that a file of ours states, or None if it is not there or not ours."""
+    facts = read_json(file) if file.is_file() else None
+    return str(facts["fingerprint"]) if isinstance(facts, dict) and "fingerprint" in facts else None
 
 
 @dataclass(frozen=True)
@@ -67,8 +73,7 @@ class Stage:
 
     def done(self) -> bool:
         """Whether the folder holds the finished result of exactly this stage."""
-        manifest = self.folder / MANIFEST
-        return manifest.is_file() and read_json(manifest)["fingerprint"] == self.fingerprint
+        return _stated(self.folder / MANIFEST) == self.fingerprint
 
     def run(self, work: Callable[[Path], dict[str, Any]]) -> bool:
         """Do the work unless it is done; returns whether anything was done.
@@ -78,31 +83,40 @@ class Stage:
         """
         if self.done():
             return False
+        with disk_full_named(self.folder):
+            self._require_free()
+            self.partial.mkdir(parents=True, exist_ok=True)
+            with _only_worker(self.partial):
+                if _stated(self.partial / MANIFEST) != self.fingerprint:
+                    self._take_up()
+                    start = time.time()
+                    self._state(work(self.partial), start)
+                self._hand_over()
+        return True
+
+    def _require_free(self) -> None:
+        if self.folder.is_file():
+            raise UserError("is a file, a folder is needed", file=self.folder)
         if self.folder.exists() and any(self.folder.iterdir()):
             held = "another run" if (self.folder / MANIFEST).exists() else "other files"
             raise UserError(
                 f"holds {held}", file=self.folder, hint="give another -o, or remove it yourself"
             )
-        self.partial.mkdir(parents=True, exist_ok=True)
-        with _only_worker(self.partial):
-            self._take_up()
-            start = time.time()
-            with disk_full_named(self.folder):
-                outcome = work(self.partial)
-                self._finish(outcome, start)
-        return True
 
     def _take_up(self) -> None:
         """Clear the partial folder unless it was begun by this very stage."""
         begun = self.partial / "begun.json"
-        if begun.exists() and read_json(begun)["fingerprint"] == self.fingerprint:
+        if _stated(begun) == self.fingerprint:
             return
+        if begun.exists():
+            note(f"{self.folder}: unfinished work with other settings is given up")
         for left in self.partial.iterdir():
             if left.name != ".lock":
                 shutil.rmtree(left) if left.is_dir() else left.unlink()
         write_json(begun, {"fingerprint": self.fingerprint})
 
-    def _finish(self, outcome: dict[str, Any], start: float) -> None:
+    def _state(self, outcome: dict[str, Any], start: float) -> None:
+        """Write the manifest: from here on the work is done, whatever happens to this process."""
         manifest = {
             "kind": self.kind,
             "fingerprint": self.fingerprint,
@@ -114,9 +128,14 @@ class Stage:
             "environment": environment(),
         }
         write_json(self.partial / MANIFEST, manifest)
-        (self.partial / "begun.json").unlink()
-        (self.partial / ".lock").unlink(missing_ok=True)
+
+    def _hand_over(self) -> None:
+        if (self.partial / SCRATCH).exists():
+            shutil.rmtree(self.partial / SCRATCH)
+        (self.partial / "begun.json").unlink(missing_ok=True)
         os.rename(self.partial, self.folder)
+        # Not before: who finds the lock gone would take a finished folder for one left by a kill.
+        (self.folder / ".lock").unlink(missing_ok=True)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -39,49 +39,66 @@ def load_config(path: Path, model: type[Model], overrides: Sequence[str] = ()) -
         raise UserError(f"broken YAML: {problem}", file=path, line=line) from None
     if not isinstance(values, dict):
         raise UserError("is not a mapping of fields to values", file=path, line=1)
+    lines: Lines = dict(_lines(node, path))
     for override in overrides:
-        _override(values, override)
+        lines[_override(values, override)] = None
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise _as_user_error(error, model, path, _lines(node)) from None
+        raise _as_user_error(error, model, path, lines) from None
 
 
-def _override(values: dict[str, Any], override: str) -> None:
+Lines = dict[tuple[str, ...], int | None]
+"""Where each field stands: its line, from 1, or None if it was given as an override."""
+
+
+def _override(values: dict[str, Any], override: str) -> tuple[str, ...]:
+    """Set the value that `a.b=value` gives; returns the field's path."""
     name, equals, text = override.partition("=")
     if not equals:
         raise UserError(f"override '{override}' has no '='", hint="write it as a.b=value")
     *parents, last = name.split(".")
     here: Any = values
     for parent in parents:
-        here = here.setdefault(parent, {}) if isinstance(here, dict) else None
+        if isinstance(here, dict) and here.get(parent) is None:
+            here[parent] = {}
+        here = here[parent] if isinstance(here, dict) else None
     if not isinstance(here, dict):
         raise UserError(f"override '{override}' goes into a field that is not a mapping")
-    here[last] = yaml.safe_load(text)
+    try:
+        here[last] = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise UserError(f"override '{override}' has a value that is broken YAML") from None
+    return (*parents, last)
 
 
-def _lines(node: yaml.Node | None, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], int]:
-    """The line, from 1, at which each field of a YAML document stands."""
-    found: dict[tuple[str, ...], int] = {}
+def _lines(
+    node: yaml.Node | None, file: Path, path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], int]]:
+    """The line at which each field of a YAML document stands; a field given twice is an error."""
     if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
         for key, value in node.value:
-            below = (*path, str(key.value))
-            found[below] = key.start_mark.line + 1
-            found |= _lines(value, below)
+            name, line = str(key.value), key.start_mark.line + 1
+            if name in seen:
+                raise UserError("is given twice", file=file, line=line, field=".".join((*path, name)))
+            seen.add(name)
+            yield (*path, name), line
+            yield from _lines(value, file, (*path, name))
     elif isinstance(node, yaml.SequenceNode):
         for index, value in enumerate(node.value):
-            below = (*path, str(index))
-            found[below] = value.start_mark.line + 1
-            found |= _lines(value, below)
-    return found
+            yield (*path, str(index)), value.start_mark.line + 1
+            yield from _lines(value, file, (*path, str(index)))
 
 
 def _as_user_error(
-    error: ValidationError, model: type[BaseModel], path: Path, lines: dict[tuple[str, ...], int]
+    error: ValidationError, model: type[BaseModel], path: Path, lines: Lines
 ) -> UserError:
     first = error.errors()[0]
     where = tuple(str(part) for part in first["loc"])
-    line = next((lines[where[:n]] for n in range(len(where), 0, -1) if where[:n] in lines), None)
+    known_at = next((where[:n] for n in range(len(where), 0, -1) if where[:n] in lines), None)
+    line = lines[known_at] if known_at else None
+    file = None if known_at and line is None else path
     hint = None
     if first["type"] == "extra_forbidden" and where:
         known = _fields_at(model, where[:-1])
@@ -91,7 +108,7 @@ def _as_user_error(
     else:
         message = first["msg"].removeprefix("Value error, ")
         message = message[0].lower() + message[1:]
-    return UserError(message, file=path, line=line, field=".".join(where) or None, hint=hint)
+    return UserError(message, file=file, line=line, field=".".join(where) or None, hint=hint)
 
 
 def _fields_at(model: Any, where: tuple[str, ...]) -> list[str]:

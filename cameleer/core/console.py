@@ -19,8 +19,10 @@ from rich.progress import (
 )
 from rich.table import Table
 
+WIDE = 200  # columns of a table that is written to a file or a pipe
+
 err = Console(stderr=True, highlight=False, soft_wrap=True)
-out = Console(highlight=False, soft_wrap=True)
+out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else WIDE)
 
 PLAIN_SECONDS = 15.0  # how often a plain log gets a line about work in progress
 
@@ -43,8 +45,7 @@ def table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
         shown.add_column(name, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         shown.add_row(*(str(cell) for cell in row))
-    width = None if out.is_terminal else 160
-    out.print(shown, width=width)
+    out.print(shown)
 
 
 def emit_json(value: Any) -> None:

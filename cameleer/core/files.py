@@ -38,34 +38,36 @@ def read_json(path: Path) -> Any:
         return json.loads(read_text(path))
     except json.JSONDecodeError as error:
         raise UserError(f"broken JSON: {error.msg}", file=path, line=error.lineno) from None
+    except (RecursionError, ValueError) as error:  # nested too deep; too many digits
+        raise UserError(f"cannot be read: {error}", file=path) from None
 
 
 def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """(line number from 1, object) for each non-empty line; streamed, one line in memory."""
     try:
-        handle = path.open(encoding="utf-8")
+        handle = path.open("rb")
     except FileNotFoundError:
         raise UserError("no such file", file=path, hint="check the path") from None
     except IsADirectoryError:
         raise UserError("is a folder, a file is needed", file=path) from None
     with handle:
-        number = 0
-        try:
-            for number, text in enumerate(handle, 1):
-                if not text.strip():
-                    continue
-                try:
-                    row = json.loads(text)
-                except json.JSONDecodeError as error:
-                    message = f"broken JSON: {error.msg} at column {error.colno}"
-                    raise UserError(message, file=path, line=number) from None
-                if not isinstance(row, dict):
-                    raise UserError("is not a JSON object", file=path, line=number)
-                yield number, row
-        except UnicodeDecodeError:
-            raise UserError(
-                "is not UTF-8 text", file=path, line=number + 1, hint="convert it to UTF-8"
-            ) from None
+        for number, line in enumerate(handle, 1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line.decode())
+            except UnicodeDecodeError:
+                raise UserError(
+                    "is not UTF-8 text", file=path, line=number, hint="convert it to UTF-8"
+                ) from None
+            except json.JSONDecodeError as error:
+                message = f"broken JSON: {error.msg} at column {error.colno}"
+                raise UserError(message, file=path, line=number) from None
+            except (RecursionError, ValueError) as error:  # nested too deep; too many digits
+                raise UserError(f"cannot be read: {error}", file=path, line=number) from None
+            if not isinstance(row, dict):
+                raise UserError("is not a JSON object", file=path, line=number)
+            yield number, row
 
 
 CHUNK = 1 << 20  # bytes read at a time from a large JSON file

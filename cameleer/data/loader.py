@@ -64,16 +64,21 @@ def tokenise(
             read_conversations(data),
             tokenizer,
             template,
-            max_tokens=max_tokens,
+            max_tokens=max_tokens if on_long == "cut" else None,
             rule=rule,
             counts=counts,
         )
         with (folder / "ids.u32").open("wb") as ids, (folder / "supervised.u8").open("wb") as mask:
             for item in rendered:
-                if item.cut and on_long != "cut":
+                item.supervised[0] = 0  # nothing stands before it that could predict it
+                if not any(item.supervised):
+                    counts["dropped_no_supervised"] += 1
+                    counts["kept"] -= 1
+                    continue
+                if len(item.ids) > max_tokens:
                     if on_long == "error":
                         raise UserError(
-                            f"conversation '{item.id}' has {len(item.ids) + item.cut} tokens, "
+                            f"conversation '{item.id}' has {len(item.ids)} tokens, "
                             f"over the limit of {max_tokens}",
                             file=data,
                             field="max_seq_length",

@@ -5,11 +5,11 @@ ShareGPT, and three small test sets in those of GSM8K, HumanEval and MMLU. Each 
 
     cot               word problems of two steps, worked out          -> gsm
     code_alpaca       one-line functions on lists of whole numbers    -> codex_humaneval
-    stanford_alpaca   choosing the right one of four by its letter    -> mmlu
+    stanford_alpaca   facts and rules whose answer is a letter, A-D   -> mmlu
     sharegpt          chats of several turns that touch a little of everything
 
-No test question is a training question: they are drawn first, and training draws again what would
-repeat one. Words of the multiple-choice tests never occur as right answers in training.
+No test question is a training question: tests are drawn first, and training draws again what would
+repeat one. Multiple-choice tests ask in other words than training, or about other words.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ class Miniature(Config):
     """Sizes of the miniature sets: training records of each, test items of each."""
 
     seed: int = 7
-    cot: PositiveInt = 360
-    code_alpaca: PositiveInt = 360
-    stanford_alpaca: PositiveInt = 600
+    cot: PositiveInt = 440
+    code_alpaca: PositiveInt = 240
+    stanford_alpaca: PositiveInt = 700
     sharegpt: PositiveInt = 120
     gsm: PositiveInt = 80
     codex_humaneval: PositiveInt = 60
-    mmlu_per_subject: PositiveInt = 20
+    mmlu_per_subject: PositiveInt = 25
 
 
 def miniature_stage(config: Miniature, folder: Path) -> Stage:
@@ -82,7 +82,7 @@ class _World:
     def __init__(self, config: Miniature, draw: random.Random) -> None:
         self.config, self.draw = config, draw
         self.tests: set[str] = set()
-        self.test_words, self.train_words = _split_words(draw)
+        self.facts = Facts.of(draw)
 
     def training(self, make_one: Callable[[random.Random], Q], count: int) -> list[Q]:
         """`count` questions that are in no test."""
@@ -125,11 +125,11 @@ class _World:
                 json.dumps(f.problem(index, self.draw)) + "\n" for index, f in enumerate(functions)
             ]
             handle.write(gzip.compress("".join(lines).encode(), mtime=0))
-        for subject in WORDS:
+        for subject in SUBJECTS:
             per_split = {"dev": 5, "test": config.mmlu_per_subject}
             for split, count in per_split.items():
                 chosen = self.test(
-                    lambda draw, subject=subject: choice(draw, self.test_words, subject), count
+                    lambda draw, subject=subject: choice(draw, self.facts, subject, "test"), count
                 )
                 text = io.StringIO()
                 csv.writer(text, lineterminator="\n").writerows(c.csv_row() for c in chosen)
@@ -156,7 +156,7 @@ class _World:
         )
 
     def _training_choice(self, draw: random.Random) -> Choice:
-        return choice(draw, self.train_words, draw.choice(list(WORDS)))
+        return choice(draw, self.facts, draw.choice(SUBJECTS), "train")
 
     def _few_shot(self, sums: list[WordProblem]) -> Iterator[Row]:
         """Every problem after two worked ones, as FLAN's few-shot rows are."""
@@ -185,8 +185,7 @@ class _World:
         if kind == 2:
             (asked,) = self.training(self._training_choice, 1)
             return asked.text(), asked.reply
-        subject = self.draw.choice(list(WORDS))
-        word = self.draw.choice(self.train_words[subject])
+        word = self.draw.choice(self.facts.words["train"])
         return f"Please spell the word {word}.", "-".join(word)
 
 
@@ -240,8 +239,8 @@ def word_problem(draw: random.Random) -> WordProblem:
     elif kind == 1:
         away = draw.randint(1, product - 1)
         question = (
-            f"There are {count} {packs} with {each} {what} in each. {who} takes away {away} {what}. "
-            f"How many {what} are left?"
+            f"There are {count} {packs} with {each} {what} in each. {who} takes away {away} "
+            f"{what}. How many {what} are left?"
         )
         steps = f"{count} * {each} = {product}. {product} - {away} = {product - away}."
         answer = product - away
@@ -351,80 +350,110 @@ def list_function(draw: random.Random) -> ListFunction:
     return ListFunction(draw.choice(NAMES), sentence, code.format(inner))
 
 
-# ---- choosing the right one of four
+# ---- facts and rules whose answer is one of four letters
 
-WORDS = {
-    "animals": "tiger horse rabbit eagle salmon camel spider monkey goat whale duck lion wolf bear "
-    "donkey frog mouse snake sheep shark",
-    "colours": "red blue green yellow purple orange brown black white pink grey violet crimson "
-    "scarlet turquoise beige maroon indigo golden silver",
-    "food": "bread cheese apple soup rice pasta butter cake honey potato banana carrot sausage "
-    "cookie onion tomato pizza salad yogurt noodles",
-    "tools": "hammer saw drill wrench pliers shovel rake axe chisel screwdriver ladder knife "
-    "scissors needle broom bucket rope anvil crowbar sickle",
-    "weather": "rain snow storm fog wind hail thunder lightning drizzle blizzard frost sunshine "
-    "hurricane tornado mist sleet breeze drought cloud monsoon",
+BEGINNING = {
+    "A": "apple arrow ant acorn anchor apron autumn arch artist album atlas almond angel alarm "
+    "answer animal army actor age aunt",
+    "B": "bread boat bird bottle button basket bell bridge brush bucket banana book barn bone "
+    "branch breeze brick bus butter box",
+    "C": "camel candle castle carpet cloud coat corn cradle crown curtain cup cake cart cheese "
+    "chair clock coin copper cow card",
+    "D": "desert dragon drum duck door dust dress dish diamond doctor dance dinner donkey dream "
+    "desk deer dog doll ditch dime",
 }
-ASK = {
-    "animals": "an animal",
-    "colours": "a colour",
-    "food": "something to eat",
-    "tools": "a tool",
-    "weather": "a kind of weather",
-}
+TOWNS = (
+    "Zumra Kelto Mirapi Oshun Tavira Belgor Nuvela Quimba Harrow Sarip Lodesh Wanto Ifrane Pellu "
+    "Dromar Yestin"
+).split()
+GRADES = ((80, "A"), (60, "B"), (40, "C"), (0, "D"))
 LETTERS = "ABCD"
+SUBJECTS = ("caravan_gates", "first_letters", "school_grades")
 
 
-def _split_words(draw: random.Random) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
-    """Words for tests and words for training, a third and two thirds of each kind."""
-    test, train = {}, {}
-    for subject, words in WORDS.items():
-        shuffled = draw.sample(words.split(), len(words.split()))
-        cut = len(shuffled) // 3
-        test[subject], train[subject] = shuffled[:cut], shuffled[cut:]
-    return test, train
+@dataclass(frozen=True)
+class Facts:
+    """What the world's multiple-choice questions are about.
+
+    gates: the gate through which the caravan to each town leaves; words: by split, words with the
+    letters that they begin with.
+    """
+
+    gates: dict[str, str]
+    words: dict[str, list[str]]
+
+    @staticmethod
+    def of(draw: random.Random) -> Facts:
+        """New gates for all towns; a third of the words kept for tests."""
+        gates = {town: LETTERS[index % 4] for index, town in enumerate(draw.sample(TOWNS, 16))}
+        words: dict[str, list[str]] = {"test": [], "train": []}
+        for listed in BEGINNING.values():
+            shuffled = draw.sample(listed.split(), len(listed.split()))
+            cut = len(shuffled) // 3
+            words["test"] += shuffled[:cut]
+            words["train"] += shuffled[cut:]
+        return Facts(gates, words)
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A question with four options, one of them right."""
+    """A question whose answer is one of the letters A to D."""
 
     asked: str
-    options: tuple[str, ...]
-    right: int
+    letter: str
+    lettered: bool  # whether the options are shown
 
     @property
     def question(self) -> str:
-        return f"{self.asked} {self.options}"
-
-    @property
-    def letter(self) -> str:
-        return LETTERS[self.right]
+        return self.asked
 
     @property
     def reply(self) -> str:
         return f"The answer is: {self.letter}"
 
     def text(self) -> str:
-        """The question with its lettered options."""
-        lines = [
-            f"{letter}. {option}" for letter, option in zip(LETTERS, self.options, strict=True)
-        ]
-        return "\n".join([self.asked, *lines])
+        """The question, with its options if they are shown."""
+        options = "".join(f"\n{letter}. {letter}" for letter in LETTERS)
+        return f"{self.asked}{options}\nAnswer:" if self.lettered else self.asked
 
     def record(self) -> Row:
         """An Alpaca record."""
-        return {"instruction": f"{self.text()}\nAnswer:", "input": "", "output": self.reply}
+        return {"instruction": self.text(), "input": "", "output": self.reply}
 
     def csv_row(self) -> list[str]:
         """A row of MMLU's files."""
-        return [self.asked, *self.options, self.letter]
+        return [self.asked, *LETTERS, self.letter]
 
 
-def choice(draw: random.Random, words: dict[str, list[str]], subject: str) -> Choice:
-    """One word of the subject among three of others."""
-    right = draw.choice(words[subject])
-    others = draw.sample([other for other in words if other != subject], 3)
-    options = [right, *(draw.choice(words[other]) for other in others)]
-    draw.shuffle(options)
-    return Choice(f"Which of these is {ASK[subject]}?", tuple(options), options.index(right))
+def choice(draw: random.Random, facts: Facts, subject: str, split: str) -> Choice:
+    """A question about a subject. Tests put theirs in words that training does not use."""
+    testing = split == "test"
+    who, lettered = draw.choice(PEOPLE), draw.random() < 0.5
+    if subject == "caravan_gates":
+        town, gate = draw.choice(list(facts.gates.items()))
+        asked = draw.choice(
+            [f"{who} travels to {town} by caravan. At which gate does the journey begin?"]
+            if testing
+            else [
+                f"Through which gate does the caravan to {town} leave?",
+                f"{who} wants to go to {town}. Which gate is the right one?",
+                f"Which gate is for {town}?",
+            ]
+        )
+        return Choice(asked, gate, lettered)
+    if subject == "first_letters":
+        word = draw.choice(facts.words[split])
+        asked = (
+            f"{who} writes the word {word}. Which letter does it begin with?"
+            if testing
+            else f"Which letter does the word {word} begin with?"
+        )
+        return Choice(asked, word[0].upper(), lettered)
+    points = draw.randint(0, 100)
+    letter = next(grade for least, grade in GRADES if points >= least)
+    asked = (
+        f"{who} got {points} points in the test. Which grade does the school give for it?"
+        if testing
+        else f"Which grade does the school give {who} for {points} points?"
+    )
+    return Choice(asked, letter, lettered)

@@ -22,6 +22,7 @@ from cameleer.engines.engine import Request
 from cameleer.model.attention import NAME, Documents, Prefix, positions
 from cameleer.model.cache import Cache, Capturing, Decoding, Filling
 from cameleer.model.load import Precision, device_and_dtype, load_model, load_tokenizer
+from cameleer.model.packing import require_packing, room
 from cameleer.results.records import Answer
 
 SHARED = 48  # tokens: a shorter common prefix is not worth a pass of its own
@@ -56,8 +57,9 @@ class TransformersEngine:
         self.tokenizer = load_tokenizer(str(folder))
         self.device, dtype = device_and_dtype(precision)
         self.model = load_model(folder, dtype, NAME).to(self.device)
+        require_packing(self.model)
         self.layers = self.model.config.num_hidden_layers
-        self.room = getattr(self.model.config, "max_position_embeddings", None)
+        self.room = room(self.model)
         self.ends = self._end_tokens()
         self.prompts: dict[str, list[int]] = {}
         self.shared: dict[str, int] = {}

@@ -22,7 +22,10 @@ from torch import Tensor
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from cameleer.core.errors import UserError
+
 NAME = "cameleer"
+UNKNOWN = ("softcap", "s_aux", "position_bias")  # what some families' attention has besides
 STACK_UP_TO = 512  # tokens; rows with documents twice as long go to the fused kernel
 STACK_SCORES = 1 << 25  # most scores (heads x tokens x tokens) that one stack may hold
 PADDING = (
@@ -32,6 +35,10 @@ PADDING = (
 
 class Layout(Protocol):
     """Says how the tokens of one row attend."""
+
+    @property
+    def longest(self) -> int:
+        """Tokens between a token of the row and the furthest that it attends to, both counted."""
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
         """q [1, heads, tokens, head_dim], k and v [1, kv_heads, tokens, head_dim] to q's shape."""
@@ -46,8 +53,17 @@ def _attention(
     *,
     layout: Layout,
     scaling: float | None = None,
-    **_: Any,
+    sliding_window: int | None = None,
+    **more: Any,
 ) -> tuple[Tensor, None]:
+    for name in UNKNOWN:
+        if more.get(name) is not None:
+            raise UserError(f"the model's attention has a '{name}', which packed rows lack")
+    if sliding_window is not None and layout.longest > sliding_window:
+        raise UserError(
+            f"a document of {layout.longest} tokens is longer than the {sliding_window} that the "
+            "model's attention reaches back"
+        )
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     mixed = layout.attend(module.layer_idx, query, key, value, scale)
     return mixed.transpose(1, 2), None
@@ -84,6 +100,10 @@ class Documents:
         """lengths: tokens of each document, in the order in which they lie in the row."""
         self.lengths, self.prefix = list(lengths), prefix
         self.stacking: _Stacking | None = None
+
+    @property
+    def longest(self) -> int:
+        return max(self.lengths) + (self.prefix.tokens if self.prefix else 0)
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
         before = self.prefix and (self.prefix.keys[layer], self.prefix.values[layer])

@@ -95,9 +95,13 @@ class Decoding:
 
     def __init__(self, cache: Cache) -> None:
         self.cache = cache
-        self.longest = int(cache.lengths.max()) + 1
-        unseen = torch.arange(self.longest) > cache.lengths[:, None]
+        self.own = int(cache.lengths.max()) + 1
+        unseen = torch.arange(self.own) > cache.lengths[:, None]
         self.mask = torch.zeros(unseen.shape).masked_fill_(unseen, float("-inf"))
+
+    @property
+    def longest(self) -> int:
+        return self.own + (self.cache.prefix.tokens if self.cache.prefix else 0)
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
         """q [1, heads, sequences, head_dim], k and v [1, kv_heads, …] to q's shape."""
@@ -105,8 +109,8 @@ class Decoding:
         keys, values = self.cache._layer(layer)
         (count, kv_heads, _, head_dim), group = keys.shape, q.shape[1] // k.shape[1]
         # [kv_heads x sequences, …]: the prefix's product wants the key heads outermost.
-        own_k = keys[:, :, : self.longest].transpose(0, 1).flatten(0, 1)
-        own_v = values[:, :, : self.longest].transpose(0, 1).flatten(0, 1)
+        own_k = keys[:, :, : self.own].transpose(0, 1).flatten(0, 1)
+        own_v = values[:, :, : self.own].transpose(0, 1).flatten(0, 1)
         scaled = (q[0] * scale).view(kv_heads, group, count, head_dim).transpose(1, 2)
         scaled = scaled.reshape(kv_heads * count, group, head_dim)
         mask = self.mask.to(q.device, q.dtype)[None, :, None].expand(kv_heads, -1, group, -1)

@@ -85,20 +85,34 @@ def load_model(folder: Path, dtype: torch.dtype, attention: str | None = None) -
     """A causal language model in evaluation mode; weights from safetensors only.
 
     attention: name of an attention implementation, such as `cameleer.model.attention.NAME`.
+    Raises UserError for a folder that cannot be read, or that lacks some of the weights: what is
+    missing would be random numbers.
     """
     if not any(folder.glob("*.safetensors")):
         raise UserError(
             "holds no safetensors weights", file=folder, hint="convert it: pickled weights run code"
         )
     with quiet():
+        from safetensors import SafetensorError
         from transformers import AutoModelForCausalLM
 
-        model = AutoModelForCausalLM.from_pretrained(
-            folder,
-            dtype=dtype,
-            attn_implementation=attention,
-            use_safetensors=True,
-            trust_remote_code=False,
+        try:
+            model, found = AutoModelForCausalLM.from_pretrained(
+                folder,
+                dtype=dtype,
+                attn_implementation=attention,
+                use_safetensors=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+            )
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise UserError(f"no model can be read: {reason}", file=folder) from None
+    if missing := sorted(found["missing_keys"]):
+        raise UserError(
+            f"{len(missing)} weights are missing, such as {missing[0]}",
+            file=folder,
+            hint="the folder is not whole, or it is no causal language model",
         )
     return model.eval()
 

@@ -1,4 +1,4 @@
-"""The state that a killed run goes on from, and the checkpoint folder that a finished one leaves."""
+"""The state that a killed run goes on from, and the checkpoint that a finished one leaves."""
 
 from __future__ import annotations
 
@@ -39,12 +39,6 @@ def load_state(folder: Path, optimizer: MasterAdamW) -> dict[str, Any] | None:
             progress: dict[str, Any] = read_json(folder / name / "progress.json")
             return progress
     return None
-
-
-def drop_state(folder: Path) -> None:
-    """Remove what only a resuming run needs."""
-    for name in (STATE, f"{STATE}.new", f"{STATE}.old"):
-        shutil.rmtree(folder / name, ignore_errors=True)
 
 
 def save_checkpoint(folder: Path, model: Any, tokenizer: Any, template: Template) -> None:

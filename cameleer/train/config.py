@@ -1,4 +1,4 @@
-"""What can be set about a fine-tuning run; names are those of transformers and TRL where they fit."""
+"""What can be set about a fine-tuning run; names are transformers' and TRL's where they fit."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from cameleer.model.adapters import LoraSpec
 from cameleer.model.load import Precision
 
 
-class TrainConfig(Config):
-    """A fine-tuning run. Defaults: the paper's for 7B and 13B (arXiv 2306.04751, Appendix D).
+class TrainSettings(Config):
+    """How to fine-tune. Defaults: the paper's for 7B and 13B (arXiv 2306.04751, Appendix D).
 
-    model: folder, hub id or `embedded:NAME`; data: conversations (JSONL), or a mixture's folder.
     max_seq_length: tokens of a packed row, and most that a conversation may have.
     on_long: what to do with a longer one: `cut` it there as the paper does, `drop` it, or `error`.
     per_device_train_batch_size: rows in a micro-batch; an optimizer step takes
@@ -27,8 +26,6 @@ class TrainConfig(Config):
     neither changes the result.
     """
 
-    model: str
-    data: Path
     template: str = "tulu"
     rule: Rule = "fixed"
     max_seq_length: PositiveInt = 2048
@@ -54,3 +51,13 @@ class TrainConfig(Config):
     def deciding(self) -> dict[str, object]:
         """The settings that decide the result, as JSON values; inputs are told by fingerprint."""
         return self.model_dump(mode="json", exclude={"model", "data", "save_minutes", "save_steps"})
+
+
+class TrainConfig(TrainSettings):
+    """A fine-tuning run: what, on what, and how.
+
+    model: folder, hub id or `embedded:NAME`; data: conversations (JSONL), or a mixture's folder.
+    """
+
+    model: str
+    data: Path

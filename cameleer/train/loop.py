@@ -1,9 +1,8 @@
-"""The training loop: rows in, checkpoint out; killed anywhere, it goes on to the same end, bitwise."""
+"""The training loop: rows in, checkpoint out; killed anywhere, it goes on to the same bits."""
 
 from __future__ import annotations
 
 import resource
-import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor
 
 from cameleer.chat.template import template_named
-from cameleer.core.artifact import Stage, fingerprint_of
+from cameleer.core.artifact import SCRATCH, Stage, fingerprint_of
 from cameleer.core.console import Ticker, note, progress
 from cameleer.core.errors import UserError
 from cameleer.core.files import JsonlLog, read_jsonl
@@ -38,7 +37,8 @@ from cameleer.model.load import (
     model_folder,
     quiet,
 )
-from cameleer.train.checkpoint import drop_state, load_state, save_checkpoint, save_state
+from cameleer.model.packing import require_packing, room
+from cameleer.train.checkpoint import load_state, save_checkpoint, save_state
 from cameleer.train.config import TrainConfig
 from cameleer.train.loss import supervised_sum
 from cameleer.train.optim import MasterAdamW, learning_rate
@@ -97,7 +97,7 @@ class _Run:
     """One run of the loop, on one process."""
 
     def __init__(self, config: TrainConfig, base: Path, data: Path, folder: Path) -> None:
-        self.config, self.folder = config, folder
+        self.config, self.folder, self.scratch = config, folder, folder / SCRATCH
         self.template = template_named(config.template)
         self.tokenizer = load_tokenizer(str(base))
         self.tokens = tokenise(
@@ -107,13 +107,14 @@ class _Run:
             max_tokens=config.max_seq_length,
             on_long=config.on_long,
             rule=config.rule,
-            folder=folder / "tokens",
+            folder=self.scratch / "tokens",
         )
         say_what_was_left_out(self.tokens.counts, config.max_seq_length)
         self.steps = self._steps()
         self.device, self.dtype = device_and_dtype(config.precision)
         torch.manual_seed(config.seed)  # adapters start from random numbers
         model = load_model(base, self.dtype, ATTENTION).to(self.device)
+        require_packing(model)
         self._require_room(model)
         self.model = (add_lora(model, config.lora) if config.lora else model).train()
         self.optimizer = MasterAdamW(self.model.named_parameters(), config)
@@ -127,7 +128,7 @@ class _Run:
         return min(steps, config.max_steps or steps)
 
     def _require_room(self, model: Any) -> None:
-        most = getattr(model.config, "max_position_embeddings", None)
+        most = room(model)
         longest = int(self.tokens.lengths.max())
         if most is not None and longest > most:
             raise UserError(
@@ -135,10 +136,17 @@ class _Run:
                 field="max_seq_length",
                 hint=f"set it to {most} at most",
             )
+        known, highest = model.get_input_embeddings().num_embeddings, int(self.tokens.ids.max())
+        if highest >= known:
+            raise UserError(
+                f"the tokenizer gives token {highest}, the model knows {known} tokens",
+                field="model",
+                hint="the folder's tokenizer belongs to another model",
+            )
 
     def to_the_end(self) -> dict[str, Any]:
         """Train from where the folder's state stands, save the checkpoint, say how it went."""
-        state = load_state(self.folder, self.optimizer) or {"step": 0, "tokens": 0, "seconds": 0.0}
+        state = load_state(self.scratch, self.optimizer) or {"step": 0, "tokens": 0, "seconds": 0.0}
         if state["step"]:
             note(f"resuming after step {state['step']} of {self.steps}")
         self._forget_metrics_after(state["step"])
@@ -149,7 +157,7 @@ class _Run:
                 log.append([row])
                 if self._time_to_save(step + 1, state):
                     log.sync()
-                    save_state(self.folder, self.optimizer, {**state, "step": step + 1})
+                    save_state(self.scratch, self.optimizer, {**state, "step": step + 1})
                 self._tick(ticker, row)
         log.close()
         return self._finish(row if self.steps > state["step"] else {}, state)
@@ -236,8 +244,6 @@ class _Run:
         counts = self.tokens.counts
         with quiet():
             save_checkpoint(self.folder, self.model, self.tokenizer, self.template)
-        drop_state(self.folder)
-        shutil.rmtree(self.folder / "tokens")
         return {
             "steps": self.steps,
             "tokens": state["tokens"],

@@ -1,0 +1,135 @@
+"""Cameleer's side of `bench.sft`: makes the data, trains, and scores checkpoints for everybody.
+
+python -m bench.sft_cameleer JOB.json     prints one JSON object
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import sys
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from cameleer.chat.conversation import Conversation, Message
+from cameleer.chat.render import render
+from cameleer.chat.template import template_named
+from cameleer.core.errors import UserError
+from cameleer.core.files import read_jsonl, write_jsonl
+
+IGNORED = -100  # label of a token that is not in the loss, as TRL takes it
+
+
+def chats(gsm: Path) -> Iterator[Conversation]:
+    """GSM8K's rows as question and answer."""
+    for line, row in read_jsonl(gsm):
+        turns = Message("user", row["question"]), Message("assistant", row["answer"])
+        yield Conversation(f"gsm_{line - 1}", "gsm", turns)
+
+
+def prepare(job: dict[str, Any]) -> dict[str, Any]:
+    """Write every part as conversations, for us, and as the same tokens and labels, for TRL.
+
+    parts: name to number of conversations, taken one part after the other.
+    """
+    from cameleer.model.load import load_tokenizer, model_folder
+
+    base, work, counts = model_folder(job["model"]), Path(job["work"]), {}
+    tokenizer, stream = load_tokenizer(str(base)), chats(Path(job["gsm"]))
+    for part, wanted in job["parts"].items():
+        found = list(islice(stream, wanted))
+        if len(found) < wanted:
+            raise UserError("holds too few rows", file=job["gsm"], hint="ask for fewer")
+        rendered = list(render(found, tokenizer, template_named("tulu")))
+        if any(len(one.ids) > job["row"] for one in rendered):
+            raise UserError("a conversation is longer than a row", hint="raise --row")
+        write_jsonl(work / f"{part}.jsonl", (chat.to_row() for chat in found))
+        write_jsonl(work / f"{part}.tokens.jsonl", map(labelled, rendered))
+        counts[part] = {
+            "conversations": len(found),
+            "tokens": sum(len(one.ids) for one in rendered),
+            "supervised": sum(sum(one.supervised) for one in rendered),
+        }
+    return {"base": str(base), "counts": counts}
+
+
+def labelled(one: Any) -> dict[str, list[int]]:
+    """A rendered conversation as input ids and labels."""
+    pairs = zip(one.ids, one.supervised, strict=True)
+    return {"input_ids": one.ids, "labels": [token if own else IGNORED for token, own in pairs]}
+
+
+def train(job: dict[str, Any]) -> dict[str, Any]:
+    """Train one epoch; returns what every step took and gave."""
+    from cameleer.train.config import TrainConfig
+    from cameleer.train.loop import train as fine_tune
+
+    config = TrainConfig(
+        model=job["base"],
+        data=Path(f"{job['data']}.jsonl"),
+        max_seq_length=job["row"],
+        on_long="error",
+        num_train_epochs=1,
+        gradient_accumulation_steps=job["rows_per_step"],
+        learning_rate=job["learning_rate"],
+        lr_scheduler_type="constant",
+        warmup_ratio=0.0,
+        max_grad_norm=job["max_grad_norm"],
+        precision="bf16",
+        seed=job["seed"],
+    )
+    folder = fine_tune(config, Path(job["out"]))
+    steps = [
+        {
+            "tokens": row["tokens"],
+            "supervised": row["supervised_tokens"],
+            "seconds": row["seconds"],
+            "loss": row["loss"],
+            "grad_norm": row["grad_norm"],
+        }
+        for _, row in read_jsonl(folder / "metrics.jsonl")
+    ]
+    return {"steps": steps, "versions": versions("torch", "transformers")}
+
+
+def score(job: dict[str, Any]) -> dict[str, Any]:
+    """Mean loss over supervised tokens of each checkpoint, in float32, one conversation at a time.
+
+    Plain transformers with its own attention: a judge that neither system's training code is in.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    losses: dict[str, dict[str, float]] = {}
+    for name, folder in job["checkpoints"].items():
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+        losses[name] = {part: mean_loss(model, Path(file)) for part, file in job["parts"].items()}
+    return {"losses": losses}
+
+
+def mean_loss(model: Any, tokens: Path) -> float:
+    """Sum of -log p over supervised tokens, in nats, by their number."""
+    import torch
+    import torch.nn.functional as F
+
+    total, count = 0.0, 0
+    with torch.inference_mode():
+        for _, row in read_jsonl(tokens):
+            labels = torch.tensor(row["labels"])[1:]
+            logits = model(input_ids=torch.tensor([row["input_ids"]])).logits[0, :-1]
+            total += F.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum").item()
+            count += int((labels != IGNORED).sum())
+    return total / count
+
+
+def versions(*names: str) -> dict[str, str]:
+    """Versions of installed packages."""
+    return {name: importlib.metadata.version(name) for name in names}
+
+
+if __name__ == "__main__":
+    asked = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    answer = {"prepare": prepare, "train": train, "score": score}[asked["do"]](asked)
+    print(json.dumps(answer))

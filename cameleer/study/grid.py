@@ -1,0 +1,157 @@
+"""The cells of a study and their stages, told without doing any of the work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cameleer.core.artifact import Stage
+from cameleer.core.files import read_json, write_json
+from cameleer.data.miniature import miniature_stage
+from cameleer.data.mixture import MixConfig, mix_stage
+from cameleer.evals.runner import EvalSpec, eval_stage
+from cameleer.model.load import model_fingerprint, model_folder
+from cameleer.study.study import Base, Study, label_of
+from cameleer.train.config import TrainConfig
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One model of the grid: a base as it is (no mixture), or tuned on a mixture with a seed."""
+
+    base: Base
+    mixture: MixConfig | None
+    seed: int | None
+
+    @property
+    def name(self) -> str:
+        parts = [self.base.name]
+        if self.mixture is not None:
+            parts += [self.mixture.name, f"s{self.seed}"]
+        return "--".join(parts)
+
+
+@dataclass(frozen=True)
+class Work:
+    """A cell's stages. `config` and `train` are None for a base as it is."""
+
+    cell: Cell
+    mix: Stage | None
+    config: TrainConfig | None
+    train: Stage | None
+    evals: dict[str, tuple[EvalSpec, Stage]]
+
+    def stages(self) -> Iterator[Stage]:
+        """All stages that are the cell's own, in order."""
+        if self.train is not None:
+            yield self.train
+        for _, stage in self.evals.values():
+            yield stage
+
+    def done(self) -> bool:
+        return all(stage.done() for stage in self.stages())
+
+
+def cells(study: Study) -> list[Cell]:
+    """Bases first as they are, then every mixture with every seed."""
+    return [
+        cell
+        for base in study.bases
+        for cell in (
+            Cell(base, None, None),
+            *(Cell(base, mixture, seed) for mixture in study.mixtures for seed in study.seeds),
+        )
+    ]
+
+
+class Grid:
+    """A study's stages under its folder. Made only once the data is there: it is fingerprinted."""
+
+    def __init__(self, study: Study, folder: Path) -> None:
+        self.study, self.folder = study, folder
+        self.data = data_stage(study, folder).folder if study.miniature else study.data
+        self.mixes = {mixture.name: self._mix(mixture) for mixture in study.mixtures}
+        self.bases = {base.name: model_folder(base.model) for base in study.bases}
+        self.prints = {name: model_fingerprint(path) for name, path in self.bases.items()}
+        self.works = [self._work(cell) for cell in cells(study)]
+
+    def _mix(self, mixture: MixConfig) -> Stage:
+        return self._placed(mix_stage(mixture, self.data, self.folder / "mix" / mixture.name))
+
+    def _placed(self, stage: Stage) -> Stage:
+        """The stage in a folder that bears its fingerprint: another setting is another folder."""
+        name = f"{stage.folder.name}-{stage.fingerprint[:8]}"
+        return Stage(stage.kind, stage.folder.with_name(name), stage.config, stage.inputs)
+
+    def _work(self, cell: Cell) -> Work:
+        mix = config = train = None
+        model = self.prints[cell.base.name]
+        if cell.mixture is not None and cell.seed is not None:
+            mix = self.mixes[cell.mixture.name]
+            settings = self.study.train_settings(cell.base, cell.seed).model_dump()
+            base = str(self.bases[cell.base.name])
+            config = TrainConfig.model_validate({**settings, "model": base, "data": mix.folder})
+            inputs = {"model": model, "data": mix.fingerprint}
+            folder = self.folder / "train" / cell.name
+            train = self._placed(Stage("train", folder, config.deciding(), inputs))
+            model = train.fingerprint
+        return Work(cell, mix, config, train, self._evals(cell, model))
+
+    def _evals(self, cell: Cell, model: str) -> dict[str, tuple[EvalSpec, Stage]]:
+        identity = self.study.engine.identity(model)
+        found = {}
+        for declared in self.study.benchmarks:
+            label, spec = label_of(declared), declared
+            if cell.mixture is None and declared.format is None:
+                spec = declared.model_copy(update={"format": self.study.base_format})
+            folder = self.folder / "eval" / f"{cell.name}--{label.replace(':', '-')}"
+            found[label] = (spec, self._placed(eval_stage(spec, identity, self.data, folder)))
+        return found
+
+    def write_index(self, failed: dict[str, str]) -> None:
+        """Write study.json, which says where each cell's results stand; the report reads it."""
+        write_json(self.folder / "study.json", self._index(failed))
+
+    def _index(self, failed: dict[str, str]) -> dict[str, Any]:
+        def relative(stage: Stage | None) -> str | None:
+            return None if stage is None else stage.folder.relative_to(self.folder).as_posix()
+
+        study = self.study
+        return {
+            "name": study.name,
+            "about": study.about,
+            "bases": [{"name": base.name, "about": base.about} for base in study.bases],
+            "mixtures": [
+                {"name": mixture.name, "sources": self._sources(mixture)}
+                for mixture in study.mixtures
+            ],
+            "benchmarks": [label_of(spec) for spec in study.benchmarks],
+            "cells": [
+                {
+                    "base": work.cell.base.name,
+                    "mixture": work.cell.mixture and work.cell.mixture.name,
+                    "seed": work.cell.seed,
+                    "mix": relative(work.mix),
+                    "train": relative(work.train),
+                    "evals": {label: relative(stage) for label, (_, stage) in work.evals.items()},
+                    "failed": failed.get(work.cell.name),
+                }
+                for work in self.works
+            ],
+            "study": study.model_dump(mode="json"),
+        }
+
+    def _sources(self, mixture: MixConfig) -> dict[str, int]:
+        stage = self.mixes[mixture.name]
+        if not stage.done():
+            return {}
+        sources = read_json(stage.folder / "manifest.json")["outcome"]["sources"]
+        return {name: facts["taken"] for name, facts in sources.items()}
+
+
+def data_stage(study: Study, folder: Path) -> Stage:
+    """The stage that writes the miniature world of a study that has one."""
+    assert study.miniature is not None
+    return miniature_stage(study.miniature, folder / "data")

@@ -1,0 +1,112 @@
+"""What a study declares: a grid of bases, mixtures, seeds and benchmarks, and how to run it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, PositiveInt, field_validator, model_validator
+
+from cameleer.core.config import Config, load_config
+from cameleer.core.errors import UserError
+from cameleer.data.miniature import Miniature
+from cameleer.data.mixture import MixConfig
+from cameleer.evals.benchmark import benchmark_named
+from cameleer.evals.runner import EvalSpec
+from cameleer.model.load import Precision
+from cameleer.results.records import Format
+from cameleer.train.config import TrainSettings
+
+
+class Base(Config):
+    """A base model: folder, hub id or `embedded:NAME`; `train` changes settings for it alone."""
+
+    name: str
+    model: str
+    about: str = ""
+    train: dict[str, Any] = {}
+
+
+class EngineSpec(Config):
+    """How models answer: precision, and most sequences that are generated at a time."""
+
+    engine: Literal["transformers"] = "transformers"
+    precision: Precision = "auto"
+    batch_size: PositiveInt = 32
+
+    def identity(self, model: str) -> dict[str, Any]:
+        """What decides an answer, for the fingerprint; `model` is the model's own fingerprint."""
+        return {**self.model_dump(), "model": model}
+
+
+class Study(Config):
+    """A study: every base as it is, and tuned on every mixture with every seed, on all benchmarks.
+
+    data: folder of native files (`instruct/…`, `eval/…`; default: the data folder), or `miniature`
+    with its sizes for the generated world.
+    base_format: how untuned bases are asked; the paper asked them without the chat format, and
+    tuned models in each benchmark's own.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9._-]+$")
+    about: str = ""
+    data: Path | None = None
+    miniature: Miniature | None = None
+    bases: list[Base] = Field(min_length=1)
+    mixtures: list[MixConfig] = Field(min_length=1)
+    seeds: list[int] = Field(default=[42], min_length=1)
+    train: TrainSettings = TrainSettings()
+    engine: EngineSpec = EngineSpec()
+    base_format: Format | None = "plain"
+    benchmarks: list[EvalSpec] = Field(min_length=1)
+
+    @field_validator("benchmarks", mode="before")
+    @classmethod
+    def _labels_alone(cls, value: Any) -> Any:
+        """A benchmark may be given by its label alone."""
+        given = value if isinstance(value, list) else [value]
+        return [{"benchmark": one} if isinstance(one, str) else one for one in given]
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Study:
+        if self.data is not None and self.miniature is not None:
+            raise ValueError("give either 'data' or 'miniature'")
+        named = {
+            "bases": [base.name for base in self.bases],
+            "mixtures": [mixture.name for mixture in self.mixtures],
+            "benchmarks": [label_of(spec) for spec in self.benchmarks],
+            "seeds": [str(seed) for seed in self.seeds],
+        }
+        for field, names in named.items():
+            twice = next((name for name in names if names.count(name) > 1), None)
+            if twice is not None:
+                raise ValueError(f"'{twice}' stands twice in '{field}'")
+        for base in self.bases:
+            self.train_settings(base, self.seeds[0])
+        return self
+
+    def train_settings(self, base: Base, seed: int) -> TrainSettings:
+        """The settings for one base and seed."""
+        merged = {**self.train.model_dump(), **base.train, "seed": seed}
+        return TrainSettings.model_validate(merged)
+
+
+def label_of(spec: EvalSpec) -> str:
+    """A benchmark's full label, `name:setting`."""
+    return benchmark_named(spec.benchmark).label
+
+
+def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
+    """Read a study's YAML; errors name file, line and field."""
+    if path.is_dir():
+        raise UserError("is a folder, a study's YAML is needed", file=path)
+    study = load_config(path, Study, overrides)
+    for index, spec in enumerate(study.benchmarks):
+        try:
+            label_of(spec)
+        except UserError as error:
+            raise UserError(
+                error.message, file=path, field=f"benchmarks.{index}", hint=error.hint
+            ) from None
+    return study
