@@ -228,6 +228,7 @@ def data_show(
     rule: RuleOption = Rule.fixed,
     limit: Annotated[int, typer.Option(min=1, help="So many of the first ones.")] = 5,
     html: Annotated[Path | None, typer.Option("--html", help="Write a page instead.")] = None,
+    json: Json = False,
 ) -> None:
     """What is learned of a conversation, coloured.
 
@@ -257,13 +258,18 @@ def data_show(
     if not rendered:
         what = f"no conversation '{id}' to learn from" if id else "nothing to learn from here"
         raise UserError(what, file=file)
-    if html is None:
+    if html is not None:
+        with replacing(html) as handle:
+            handle.write(show_html(rendered, loaded))
+        note(f"wrote {html}")
+    if json:
+        facts = [
+            {"id": r.id, "tokens": len(r.ids), "supervised": sum(r.supervised)} for r in rendered
+        ]
+        emit_json({"html": html and str(html), "conversations": facts})
+    elif html is None:
         for one in rendered:
             out.print(show_text(one, loaded))
-        return
-    with replacing(html) as handle:
-        handle.write(show_html(rendered, loaded))
-    note(f"wrote {html}")
 
 
 @data.command("miniature")
@@ -363,6 +369,7 @@ def eval_prompts(
         typer.Option("--tokenizer", "-t", help="Drops few-shot examples that don't fit by it."),
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1)] = None,
+    json: Json = False,
 ) -> None:
     """The exact strings that a local model would get.
 
@@ -377,9 +384,12 @@ def eval_prompts(
         from cameleer.model.load import load_tokenizer
 
         count = _counter(load_tokenizer(tokenizer))
-    form = format.value if format else None
+    form: Any = format.value if format else None
     number = write_jsonl(output, prompts(benchmark, data, rule.value, form, count, limit=limit))
-    note(f"wrote {number} prompts to {output}")
+    if json:
+        emit_json({"prompts": number, "output": str(output)})
+    else:
+        note(f"wrote {number} prompts to {output}")
 
 
 @evals.command("run")
@@ -458,6 +468,7 @@ def eval_grade(
     answers: Annotated[Path, typer.Option(help="Lines {item, output} with optional target.")],
     data: DataOption = None,
     rule: RuleOption = Rule.fixed,
+    json: Json = False,
 ) -> None:
     """Extract and score recorded outputs; lines {item, extracted, score} on stdout.
 
@@ -465,7 +476,13 @@ def eval_grade(
     """
     from cameleer.evals.runner import grade
 
-    for row in grade(benchmark, answers, data, rule.value):
+    rows = grade(benchmark, answers, data, rule.value)
+    if json:
+        graded = list(rows)
+        mean = sum(row["score"] for row in graded) / len(graded) if graded else None
+        emit_json({"benchmark": benchmark, "n": len(graded), "score": mean, "rows": graded})
+        return
+    for row in rows:
         sys.stdout.write(to_json(row) + "\n")
 
 
