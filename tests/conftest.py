@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that reaches for a hub is a wrong test
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # for tiny tensors threads wait more than they work
 
 
 @pytest.fixture(scope="session")
@@ -50,7 +51,7 @@ def tiny_tokenizer() -> Any:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    core.train_from_iterator(["Where does the camel live? In the desert, there is little."], trainer)
+    core.train_from_iterator(["Where does the camel live? In the desert, of course."], trainer)
     return PreTrainedTokenizerFast(
         tokenizer_object=core, bos_token="<s>", eos_token="</s>", pad_token="<pad>"
     )
@@ -87,8 +88,8 @@ def tiny_model(
         sizes = {"vocab_size": 320, "hidden_size": 64, "num_hidden_layers": 2}
         sizes |= {"num_attention_heads": 4, "intermediate_size": 96, "max_position_embeddings": 256}
         # Weights so large that what a token attends to changes what comes after it.
-        special = {"initializer_range": 0.2, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2}
-        config = AutoConfig.for_model(name.split(",")[0], **{**sizes, **special, **TINY[name]})
+        more = {"initializer_range": 0.2, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2}
+        config = AutoConfig.for_model(name.split(",")[0], **{**sizes, **more, **TINY[name]})
         folder = tmp_path_factory.mktemp("tiny") / "model"
         AutoModelForCausalLM.from_config(config).save_pretrained(folder)
         tiny_tokenizer.save_pretrained(folder)

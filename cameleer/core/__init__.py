@@ -1,1 +1,1 @@
-"""Ground floor: errors, files, configuration, stage folders, plug-ins, fetching, console. Imports nothing of ours."""
+"""Errors, files, configuration, stage folders, plug-ins, fetching, console. May import: nothing."""

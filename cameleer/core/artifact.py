@@ -133,7 +133,7 @@ class Stage:
         if (self.partial / SCRATCH).exists():
             shutil.rmtree(self.partial / SCRATCH)
         (self.partial / "begun.json").unlink(missing_ok=True)
-        os.rename(self.partial, self.folder)
+        self.partial.rename(self.folder)
         # Not before: who finds the lock gone would take a finished folder for one left by a kill.
         (self.folder / ".lock").unlink(missing_ok=True)
 

@@ -81,7 +81,8 @@ def _lines(
         for key, value in node.value:
             name, line = str(key.value), key.start_mark.line + 1
             if name in seen:
-                raise UserError("is given twice", file=file, line=line, field=".".join((*path, name)))
+                field = ".".join((*path, name))
+                raise UserError("is given twice", file=file, line=line, field=field)
             seen.add(name)
             yield (*path, name), line
             yield from _lines(value, file, (*path, name))

@@ -184,11 +184,11 @@ def replacing(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, mode, encoding=None if "b" in mode else "utf-8") as handle:
+        with temporary.open(mode, encoding=None if "b" in mode else "utf-8") as handle:
             yield handle
             handle.flush()
             os.fsync(handle.fileno())
-        os.replace(temporary, path)
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -248,7 +248,7 @@ def sha256_file(path: Path) -> str:
 
 
 def sha256_tree(path: Path) -> str:
-    """Hex SHA-256 of a file, or of a folder's relative names and contents; hidden names left out."""
+    """Hex SHA-256 of a file, or of a folder's names and contents, hidden ones left out."""
     if path.is_file():
         return sha256_file(path)
     if not path.is_dir():

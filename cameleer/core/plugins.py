@@ -1,4 +1,4 @@
-"""Finding plug-ins: every module in a folder by its presence, and entry points of other packages."""
+"""Finding plug-ins: every module in a folder by its presence, and other packages' entry points."""
 
 from __future__ import annotations
 

@@ -130,7 +130,7 @@ Row = list[int]
 
 
 def epoch_rows(lengths: Sequence[int], row_tokens: int, seed: int, epoch: int) -> list[Row]:
-    """The rows of one epoch: every conversation once, best fit, order shuffled by seed and epoch."""
+    """The rows of one epoch: every conversation once, best fit, shuffled by seed and epoch."""
     random = np.random.default_rng([seed, epoch])
     order = random.permutation(len(lengths))
     packed = pack([int(lengths[index]) for index in order], row_tokens)
@@ -139,7 +139,7 @@ def epoch_rows(lengths: Sequence[int], row_tokens: int, seed: int, epoch: int) -
 
 
 def epoch_steps(rows: list[Row], batch: int, accumulation: int) -> Iterator[list[list[Row]]]:
-    """Optimizer steps, each a list of micro-batches, each a list of rows; the last may be smaller."""
+    """Optimizer steps: lists of micro-batches, which are lists of rows; the last may be smaller."""
     per_step = batch * accumulation
     for begin in range(0, len(rows), per_step):
         step = rows[begin : begin + per_step]

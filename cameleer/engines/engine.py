@@ -42,7 +42,7 @@ class Engine(Protocol):
         """What, besides the request, decides an answer: model fingerprint, precision, batching."""
 
     def count_tokens(self, text: str) -> int:
-        """Tokens of a text, without special tokens; used to drop few-shot examples that don't fit."""
+        """Tokens of a text, without special tokens; tells which few-shot examples still fit."""
 
     def batches(self, requests: Sequence[Request]) -> list[list[Request]]:
         """All requests, in the batches in which they will be answered."""

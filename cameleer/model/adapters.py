@@ -9,7 +9,7 @@ from cameleer.core.errors import UserError
 
 
 class LoraSpec(Config):
-    """LoRA as peft names it; defaults are the paper's later script (arXiv 2306.04751 code, 2023-11).
+    """LoRA as peft names it; defaults: the paper's later script (arXiv 2306.04751 code, 2023-11).
 
     target_modules: names of the layers to adapt, or `all-linear`.
     """

@@ -28,9 +28,7 @@ NAME = "cameleer"
 UNKNOWN = ("softcap", "s_aux", "position_bias")  # what some families' attention has besides
 STACK_UP_TO = 512  # tokens; rows with documents twice as long go to the fused kernel
 STACK_SCORES = 1 << 25  # most scores (heads x tokens x tokens) that one stack may hold
-PADDING = (
-    1.25  # documents are stacked while the longest is at most so much longer than the shortest
-)
+PADDING = 1.25  # of documents in one stack, how much longer the longest may be than the shortest
 
 
 class Layout(Protocol):
@@ -73,6 +71,9 @@ ALL_ATTENTION_FUNCTIONS.register(NAME, _attention)
 ALL_MASK_ATTENTION_FUNCTIONS.register(NAME, lambda *_, **__: None)
 
 
+KeysValues = tuple[Tensor, Tensor]
+
+
 def positions(lengths: Sequence[int], start: int = 0) -> Tensor:
     """Positions [1, tokens] that restart at `start` for each document."""
     return torch.cat([torch.arange(start, start + length) for length in lengths])[None]
@@ -92,6 +93,10 @@ class Prefix:
     def tokens(self) -> int:
         return self.keys[0].shape[1]
 
+    def of(self, layer: int) -> KeysValues:
+        """Keys and values [kv_heads, tokens, head_dim] of one layer."""
+        return self.keys[layer], self.values[layer]
+
 
 class Documents:
     """Each document attends to the prefix, if any, and causally to itself; to no other document."""
@@ -106,7 +111,7 @@ class Documents:
         return max(self.lengths) + (self.prefix.tokens if self.prefix else 0)
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
-        before = self.prefix and (self.prefix.keys[layer], self.prefix.values[layer])
+        before = self.prefix.of(layer) if self.prefix else None
         if q.device.type != "cpu" or max(self.lengths) > 2 * STACK_UP_TO:
             return _one_by_one(q, k, v, scale, self.lengths, before)
         if self.stacking is None:
@@ -114,17 +119,12 @@ class Documents:
         return self.stacking.attend(q[0], k[0], v[0], scale, before)[None]
 
 
-KeysValues = tuple[Tensor, Tensor]
-
-
 def _one_by_one(
     q: Tensor, k: Tensor, v: Tensor, scale: float, lengths: list[int], before: KeysValues | None
 ) -> Tensor:
-    """The fused kernel on each document; split's gradient is one concatenation, unlike slicing's."""
+    """The fused kernel on each document; split, unlike slicing, has one cheap gradient."""
     mixed = []
-    for own_q, own_k, own_v in zip(
-        q.split(lengths, 2), k.split(lengths, 2), v.split(lengths, 2), strict=True
-    ):
+    for own_q, own_k, own_v in zip(*(torch.split(x, lengths, 2) for x in (q, k, v)), strict=True):
         mask = None
         if before is not None:
             past, own = before[0].shape[1], own_q.shape[2]
@@ -180,13 +180,11 @@ class _Stacking:
         """q [heads, tokens, head_dim], k and v [kv_heads, …] to [heads, tokens, head_dim]."""
         nothing = self.padding[:0]
         sizes = [count * longest for count, longest in self.shapes]
-        q, k, v = (_Pick.apply(x, self.places, self.back, nothing) for x in (q, k, v))
-        parts = zip(
-            self.shapes, q.split(sizes, 1), k.split(sizes, 1), v.split(sizes, 1), strict=True
-        )
+        q, k, v = (_pick(x, self.places, self.back, nothing) for x in (q, k, v))
+        split_q, split_k, split_v = (torch.split(x, sizes, 1) for x in (q, k, v))
+        parts = zip(self.shapes, split_q, split_k, split_v, strict=True)
         mixed = torch.cat([_stack(*part, scale, before) for part in parts], 1)
-        picked: Tensor = _Pick.apply(mixed, self.back, self.places, self.padding)
-        return picked
+        return _pick(mixed, self.back, self.places, self.padding)
 
 
 def _groups(lengths: Sequence[int], heads: int) -> list[list[int]]:
@@ -249,13 +247,17 @@ def weigh(
     return mixed.add_(torch.bmm(past, values).view_as(mixed))
 
 
-class _Pick(torch.autograd.Function):
+def _pick(x: Tensor, index: Tensor, back: Tensor, unused: Tensor) -> Tensor:
     """`x.index_select(1, index)`, whose gradient is picked through `back` instead of added up.
 
     Right because every place that matters is picked once: row i of x went to `back[i]`, unless i is
     one of `unused`, whose gradient is zero.
     """
+    picked: Tensor = _Pick.apply(x, index, back, unused)  # type: ignore[no-untyped-call]
+    return picked
 
+
+class _Pick(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, index: Tensor, back: Tensor, unused: Tensor) -> Tensor:
         ctx.save_for_backward(back, unused)

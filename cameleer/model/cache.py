@@ -35,9 +35,8 @@ class Cache:
             shape = (len(self.lengths), k.shape[1], room, k.shape[3])
             self.keys[layer], self.values[layer] = k.new_zeros(shape), v.new_zeros(shape)
         keys, values = self._layer(layer)
-        for row, (own_k, own_v) in enumerate(
-            zip(k[0].split(list(lengths), 1), v[0].split(list(lengths), 1), strict=True), first
-        ):
+        parts = zip(*(torch.split(x[0], list(lengths), 1) for x in (k, v)), strict=True)
+        for row, (own_k, own_v) in enumerate(parts, first):
             keys[row, :, : own_k.shape[1]] = own_k
             values[row, :, : own_v.shape[1]] = own_v
 
@@ -61,7 +60,8 @@ class Cache:
 
     def _layer(self, layer: int) -> tuple[Tensor, Tensor]:
         keys, values = self.keys[layer], self.values[layer]
-        assert keys is not None and values is not None
+        assert keys is not None
+        assert values is not None
         return keys, values
 
 
@@ -115,8 +115,7 @@ class Decoding:
         scaled = scaled.reshape(kv_heads * count, group, head_dim)
         mask = self.mask.to(q.device, q.dtype)[None, :, None].expand(kv_heads, -1, group, -1)
         scores = torch.bmm(scaled, own_k.transpose(1, 2)).add_(mask.flatten(0, 1))
-        prefix = self.cache.prefix
-        before = prefix and (prefix.keys[layer], prefix.values[layer])
+        before = self.cache.prefix.of(layer) if self.cache.prefix else None
         mixed = weigh(scores, own_v, scaled, kv_heads, before)
         mixed = mixed.view(kv_heads, count, group, head_dim).transpose(1, 2)
         return mixed.reshape(1, kv_heads * group, count, head_dim)

@@ -50,7 +50,7 @@ def embedded_folder(name: str) -> Path:
 
 
 def get_embedded(name: str) -> Path:
-    """Fetch an embedded model and write it as a Hugging Face folder; does nothing if it is there."""
+    """Fetch an embedded model and write it as a Hugging Face folder, unless it is there."""
     folder, origin = embedded_folder(name), EMBEDDED[name]
     stage = Stage("model", folder, asdict(origin), {"gguf": origin.sha256})
 

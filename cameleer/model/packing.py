@@ -51,9 +51,8 @@ def _difference(model: Any, ids: Tensor) -> float:
     packed = model(input_ids=ids, position_ids=at, use_cache=False, layout=layout).logits[0]
     model.set_attn_implementation("eager")
     try:
-        alone = [
-            model(input_ids=own, use_cache=False).logits[0] for own in ids.split(LENGTHS, dim=1)
-        ]
+        parts = torch.split(ids, LENGTHS, dim=1)
+        alone = [model(input_ids=part, use_cache=False).logits[0] for part in parts]
     finally:
         model.set_attn_implementation(NAME)
     wanted = torch.cat(alone).float()

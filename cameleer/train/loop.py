@@ -191,7 +191,7 @@ class _Run:
             loss = supervised_sum(
                 self.model, batch.ids, batch.positions, batch.supervised, Documents(batch.lengths)
             )
-            (loss / supervised).backward()
+            torch.autograd.backward(loss / supervised)
             total += loss.item()
         rate = learning_rate(step, self.steps, self.config)
         norm = self.optimizer.step(rate, self.config.max_grad_norm)
@@ -221,7 +221,8 @@ class _Run:
             return False  # the checkpoint itself follows at once
         if self.config.save_steps:
             return done % self.config.save_steps == 0
-        due = state["seconds"] - state.get("saved_at", 0.0) >= 60 * self.config.save_minutes
+        since: float = state["seconds"] - state.get("saved_at", 0.0)
+        due = since >= 60 * self.config.save_minutes
         if due:
             state["saved_at"] = state["seconds"]
         return due

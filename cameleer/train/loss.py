@@ -28,7 +28,7 @@ def supervised_sum(
         use_cache=False,
         layout=layout,
     ).logits[0]
-    total: Tensor = _CrossEntropySum.apply(logits, targets)
+    total: Tensor = _CrossEntropySum.apply(logits, targets)  # type: ignore[no-untyped-call]
     return total
 
 

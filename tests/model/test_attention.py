@@ -1,0 +1,190 @@
+"""Packed rows and shared prefixes give what each document gives alone, gradients included."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from cameleer.model import attention
+from cameleer.model.attention import NAME, Documents, Prefix, positions
+from cameleer.model.cache import Cache, Capturing, Decoding, Filling
+from cameleer.model.load import load_model
+
+FAMILIES = ["llama", "llama, as many key heads", "qwen2", "mistral", "gpt_neox", "opt", "gpt2"]
+LENGTHS = [
+    [1],
+    [40],
+    [1, 1, 1],
+    [12, 12, 12, 12],
+    [3, 60, 1, 17, 18, 59, 2],
+    [90, 5],
+]
+
+Pair = tuple[Any, Any]
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def pair(request: pytest.FixtureRequest, tiny_model: Callable[[str], Path]) -> Pair:
+    """The same float32 model twice: with our attention, and with transformers' eager one."""
+    folder = tiny_model(request.param)
+    ours, theirs = (load_model(folder, torch.float32, name) for name in (NAME, "eager"))
+    return ours, theirs
+
+
+def some_ids(count: int) -> Tensor:
+    return torch.randint(3, 320, (1, count), generator=torch.Generator().manual_seed(count))
+
+
+def packed(model: Any, ids: Tensor, lengths: list[int]) -> Tensor:
+    at, layout = positions(lengths), Documents(lengths)
+    logits: Tensor = model(input_ids=ids, position_ids=at, use_cache=False, layout=layout).logits
+    return logits[0]
+
+
+def alone(model: Any, ids: Tensor, lengths: list[int]) -> Tensor:
+    parts = torch.split(ids, lengths, 1)
+    return torch.cat([model(input_ids=part, use_cache=False).logits[0] for part in parts])
+
+
+def gradients(model: Any, logits: Tensor) -> dict[str, Tensor]:
+    """Gradients of a sum in which every logit has a weight of its own."""
+    model.zero_grad()
+    weights = torch.randn(logits.shape, generator=torch.Generator().manual_seed(7))
+    torch.autograd.backward((logits * weights).sum())
+    return {name: weight.grad.clone() for name, weight in model.named_parameters()}
+
+
+def assert_close(found: Tensor, wanted: Tensor, tolerance: float = 1e-4) -> None:
+    """`tolerance` is a share of the largest value there is."""
+    assert found.shape == wanted.shape
+    furthest, largest = (float(x.detach().abs().max()) for x in (found - wanted, wanted))
+    assert furthest <= tolerance * max(largest, 1e-3)
+
+
+@pytest.mark.parametrize("stack_up_to", [512, 8])  # 8: the long ones go to the fused kernel
+@pytest.mark.parametrize("lengths", LENGTHS, ids=str)
+def test_packed_is_unpacked(
+    pair: Pair, lengths: list[int], stack_up_to: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attention, "STACK_UP_TO", stack_up_to)
+    ours, theirs = pair
+    ids = some_ids(sum(lengths))
+    found, wanted = packed(ours, ids, lengths), alone(theirs, ids, lengths)
+    assert_close(found, wanted)
+    found_gradients, wanted_gradients = gradients(ours, found), gradients(theirs, wanted)
+    assert wanted_gradients
+    for name, gradient in wanted_gradients.items():
+        # A key's bias moves all of a token's scores alike: its gradient is rounding and no more.
+        if not name.endswith(("k_proj.bias", "c_attn.bias", "query_key_value.bias")):
+            assert_close(found_gradients[name], gradient)
+
+
+@settings(
+    deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    lengths=st.lists(st.integers(1, 70), min_size=1, max_size=7),
+    stack_up_to=st.sampled_from([512, 16]),
+    stack_scores=st.sampled_from([1 << 25, 2000]),
+)
+def test_packed_is_unpacked_for_any_lengths(
+    llama: Pair, lengths: list[int], stack_up_to: int, stack_scores: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(attention, "STACK_UP_TO", stack_up_to)
+        patch.setattr(attention, "STACK_SCORES", stack_scores)
+        ours, theirs = llama
+        ids = some_ids(sum(lengths))
+        found, wanted = packed(ours, ids, lengths), alone(theirs, ids, lengths)
+        assert_close(found, wanted)
+        found_gradients, wanted_gradients = gradients(ours, found), gradients(theirs, wanted)
+        for name, gradient in wanted_gradients.items():
+            assert_close(found_gradients[name], gradient)
+
+
+@pytest.fixture(scope="module")
+def llama(tiny_model: Callable[[str], Path]) -> Pair:
+    folder = tiny_model("llama")
+    ours, theirs = (load_model(folder, torch.float32, name) for name in (NAME, "eager"))
+    return ours, theirs
+
+
+def test_a_change_in_one_document_is_not_seen_in_another(pair: Pair) -> None:
+    ours, _ = pair
+    lengths, ids = [9, 30, 11], some_ids(50)
+    before = packed(ours, ids, lengths)
+    ids[0, 12] = (ids[0, 12] + 1) % 320
+    after = packed(ours, ids, lengths)
+    changed = (before != after).any(1).nonzero()[:, 0].tolist()
+    assert changed == list(range(12, 39))
+
+
+@pytest.mark.parametrize("stack_up_to", [512, 4])
+@torch.no_grad()
+def test_documents_after_a_prefix_are_whole_sequences(
+    pair: Pair, stack_up_to: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attention, "STACK_UP_TO", stack_up_to)
+    ours, theirs = pair
+    lengths, ids = [7, 1, 30, 8], some_ids(20 + 46)
+    before = ids[:, :20]
+    capturing = Capturing(20)
+    ours(input_ids=before, position_ids=positions([20]), use_cache=False, layout=capturing)
+    assert capturing.captured.tokens == 20
+    layout = Documents(lengths, capturing.captured)
+    found = ours(
+        input_ids=ids[:, 20:], position_ids=positions(lengths, 20), use_cache=False, layout=layout
+    ).logits[0]
+    wanted = [
+        theirs(input_ids=torch.cat([before, own], 1)).logits[0, 20:]
+        for own in torch.split(ids[:, 20:], lengths, 1)
+    ]
+    assert_close(found, torch.cat(wanted))
+
+
+@pytest.mark.parametrize("shared", [0, 20])
+@torch.no_grad()
+def test_decoding_token_by_token_is_one_pass(
+    pair: Pair, shared: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cameleer.model.cache.GROW", 8)  # so that the cache grows on the way
+    ours, theirs = pair
+    prompts, steps = [6, 1, 15], 12
+    before, own, new = some_ids(shared), some_ids(sum(prompts)), some_ids(steps * 3).view(3, steps)
+    prefix: Prefix | None = None
+    if shared:
+        capturing = Capturing(shared)
+        ours(input_ids=before, position_ids=positions([shared]), use_cache=False, layout=capturing)
+        prefix = capturing.captured
+    cache = Cache(2, prefix)
+    cache.start(prompts)
+    for first, count in ((0, 2), (2, 1)):  # prompts come in two passes
+        lengths = prompts[first : first + count]
+        begin = sum(prompts[:first])
+        ours(
+            input_ids=own[:, begin : begin + sum(lengths)],
+            position_ids=positions(lengths, shared),
+            use_cache=False,
+            layout=Filling(lengths, cache, first),
+        )
+    kept = torch.tensor([2, 0, 0])  # one sequence leaves, one is there twice
+    cache.select(kept)
+    found = []
+    for step in range(steps):
+        at = (cache.lengths + shared)[None]
+        row = new[:, step][None]
+        layout = Decoding(cache)
+        found.append(ours(input_ids=row, position_ids=at, use_cache=False, layout=layout).logits[0])
+        cache.lengths += 1
+    parts = torch.split(own, prompts, 1)
+    for place, which in enumerate(kept.tolist()):
+        sequence = torch.cat([before, parts[which], new[place][None]], 1)
+        wanted = theirs(input_ids=sequence).logits[0, -steps:]
+        assert_close(torch.stack(found)[:, place], wanted)
