@@ -48,10 +48,10 @@ class Miniature(Config):
     """Sizes of the miniature sets: training records of each, test items of each."""
 
     seed: int = 7
-    cot: PositiveInt = 440
-    code_alpaca: PositiveInt = 240
-    stanford_alpaca: PositiveInt = 700
-    sharegpt: PositiveInt = 120
+    cot: PositiveInt = 400
+    code_alpaca: PositiveInt = 200
+    stanford_alpaca: PositiveInt = 640
+    sharegpt: PositiveInt = 90
     gsm: PositiveInt = 80
     codex_humaneval: PositiveInt = 60
     mmlu_per_subject: PositiveInt = 25
