@@ -117,8 +117,12 @@ def _fields_at(model: Any, where: tuple[str, ...]) -> list[str]:
     here = model
     for part in where:
         fields = getattr(here, "model_fields", {})
-        here = fields[part].annotation if part in fields else here
-        while not hasattr(here, "model_fields") and getattr(here, "__args__", None):
-            models = [arg for arg in here.__args__ if hasattr(arg, "model_fields")]
-            here = models[0] if models else here.__args__[-1]
+        here = _model_in(fields[part].annotation) if part in fields else here
     return list(getattr(here, "model_fields", {}))
+
+
+def _model_in(annotation: Any) -> Any:
+    """The first model that a type such as `dict[str, Model] | None` speaks of, or None."""
+    if hasattr(annotation, "model_fields"):
+        return annotation
+    return next(filter(None, map(_model_in, getattr(annotation, "__args__", ()))), None)
