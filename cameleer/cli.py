@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -20,6 +21,8 @@ from cameleer.core.errors import UserError
 from cameleer.core.files import to_json, write_jsonl
 
 T = TypeVar("T")
+INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it; typer returns it
+UsageError: Any = typer.BadParameter.__base__  # typer carries it, but gives it no name of its own
 
 
 def _group(about: str) -> typer.Typer:
@@ -165,7 +168,7 @@ def data_convert(
     from cameleer.data.source import convert
 
     conversations, counts = convert(source, folder, rule.value, seed)
-    write_jsonl(output, (item.to_row() for item in islice(conversations, limit)))
+    write_jsonl(_file(output), (item.to_row() for item in islice(conversations, limit)))
     facts = {"source": source, "output": str(output), **_counts(counts)}
     _show(json, facts, "", [facts])
 
@@ -213,7 +216,7 @@ def data_render(
         counts=counts,
     )
     rows = ({"id": r.id, "input_ids": r.ids, "supervised": r.supervised} for r in rendered)
-    write_jsonl(output, rows)
+    write_jsonl(_file(output), rows)
     facts = {"output": str(output), **_counts(counts)}
     _show(json, facts, "", [facts])
 
@@ -259,7 +262,7 @@ def data_show(
         what = f"no conversation '{id}' to learn from" if id else "nothing to learn from here"
         raise UserError(what, file=file)
     if html is not None:
-        with replacing(html) as handle:
+        with replacing(_file(html)) as handle:
             handle.write(show_html(rendered, loaded))
         note(f"wrote {html}")
     if json:
@@ -281,7 +284,7 @@ def data_miniature(output: Output, seed: int = 7, json: Json = False) -> None:
     from cameleer.data.miniature import Miniature, make, miniature_stage
 
     config = Miniature(seed=seed)
-    folder = make(config, miniature_stage(config, output))
+    folder = make(config, miniature_stage(config, _folder(output)))
     emit_json({"folder": str(folder), **config.model_dump()}) if json else typer.echo(folder)
 
 
@@ -305,7 +308,7 @@ def mix_build(
     from cameleer.data.mixture import MixConfig, build, mix_stage
 
     read = load_config(config, MixConfig, overrides or ())
-    folder = build(read, data, mix_stage(read, data, output))
+    folder = build(read, data, mix_stage(read, data, _folder(output)))
     outcome = read_json(folder / "manifest.json")["outcome"]
     rows = [
         {"source": name, "conversations": f["taken"], "messages": f["messages"],
@@ -333,7 +336,7 @@ def train_run(
     read = load_config(config, TrainConfig, overrides or ())
     from cameleer.train.loop import train as fine_tune
 
-    folder = fine_tune(read, output)
+    folder = fine_tune(read, _folder(output))
     outcome = read_json(folder / "manifest.json")["outcome"]
     outcome.pop("counts", None)
     _show(json, {"folder": str(folder), **outcome}, "", [_rounded(outcome)])
@@ -385,7 +388,9 @@ def eval_prompts(
 
         count = _counter(load_tokenizer(tokenizer))
     form: Any = format.value if format else None
-    number = write_jsonl(output, prompts(benchmark, data, rule.value, form, count, limit=limit))
+    number = write_jsonl(
+        _file(output), prompts(benchmark, data, rule.value, form, count, limit=limit)
+    )
     if json:
         emit_json({"prompts": number, "output": str(output)})
     else:
@@ -414,9 +419,9 @@ def eval_run(
     Example: `cameleer eval run models/dolly gsm:cot mmlu:0-shot --data data --limit 200 -o evals`
     """
     from cameleer.core.errors import unknown
+    from cameleer.core.files import read_json
     from cameleer.evals.runner import EvalSpec, eval_stage, evaluate
     from cameleer.model.load import model_fingerprint, model_folder
-    from cameleer.core.files import read_json
 
     if engine != "transformers":
         raise unknown("engine", engine, ["transformers"], "cameleer eval run --help")
@@ -447,7 +452,7 @@ def eval_run(
 
     scores = []
     for spec in specs:
-        place = output / spec.benchmark.replace(":", "-")
+        place = _folder(output / spec.benchmark.replace(":", "-"))
         scores.append(
             read_json(
                 evaluate(spec, make_engine, data, eval_stage(spec, identity, data, place))
@@ -509,8 +514,9 @@ def study_plan(
         emit_json(facts)
         return
     _models_table(facts["models"])
-    table("", ["benchmark", "items", "smallest difference it can show"],
-          [[b["benchmark"], b["items"], b["smallest_difference"]] for b in facts["benchmarks"]])  # fmt: skip
+    columns = ["benchmark", "items", "smallest_difference"]
+    rows = [[benchmark[column] for column in columns] for benchmark in facts["benchmarks"]]
+    table("", ["benchmark", "items", "smallest difference it can show"], rows)
     note("(80 % power, 5 % level, one item in five changing sides)")
 
 
@@ -565,7 +571,9 @@ def _study(file: Path, overrides: list[str] | None, output: Path | None) -> tupl
     from cameleer.study.study import load_study
 
     read = load_study(file, overrides or ())
-    return read, output or Path("runs") / read.name
+    folder = output or Path("runs") / read.name
+    _folder(folder / "study.json")
+    return read, folder
 
 
 def _models_table(rows: list[dict[str, Any]]) -> None:
@@ -614,18 +622,52 @@ def _leave(code: int) -> NoReturn:
     os._exit(code)
 
 
+def _say_usage(error: Any) -> None:
+    """A command line that cannot be read, in one line; no arguments at all bring the help."""
+    said = " ".join(error.format_message().split()).rstrip(".")
+    if said and "Usage:" not in said:
+        command = error.ctx.command_path if error.ctx else "cameleer"
+        err.print(f"error: {said} (see `{command} --help`)", style="red", markup=False)
+
+
+def _file(path: Path) -> Path:
+    """Where a file is to be written; a folder or a device there would be replaced by it."""
+    if path.exists() and not path.is_file():
+        what = "is a folder" if path.is_dir() else "is no plain file"
+        raise UserError(f"{what}, a file is needed", file=path, field="output")
+    return _folder(path)
+
+
+def _folder(path: Path) -> Path:
+    """Where something is to be written, in a folder that is there or can be made."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        reason = (error.strerror or "unknown reason").lower()
+        raise UserError(f"its folder cannot be made: {reason}", file=path, field="output") from None
+    return path
+
+
 def main(arguments: Iterable[str] | None = None) -> None:
     """Run the command line: exit 0 done, 2 the user's mistake in one line, 1 a bug."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     try:
         with disk_full_named(Path.cwd()):
-            app(list(arguments) if arguments is not None else None, standalone_mode=True)
+            code = app(list(arguments) if arguments is not None else None, standalone_mode=False)
+        if code == INTERRUPTED:
+            raise KeyboardInterrupt
+        sys.exit(code or 0)
     except UserError as error:
         err.print(f"error: {error}", style="red", markup=False)
         sys.exit(2)
+    except UsageError as error:
+        _say_usage(error)
+        sys.exit(2)
     except KeyboardInterrupt:
         err.print("interrupted; the same command goes on from here")
-        _leave(130)
+        _leave(INTERRUPTED)
     except BrokenPipeError:
         _leave(0)
     except Exception:  # the last resort: a bug of ours is shown whole, and says so

@@ -77,7 +77,8 @@ def _state(stage: Stage) -> str:
     for name, unit in (("metrics.jsonl", "steps"), ("samples.jsonl", "items")):
         log = stage.partial / name
         if log.is_file():
-            return f"{log.read_bytes().count(b'\n')} {unit} so far"
+            lines = log.read_bytes().count(b"\n")
+            return f"{lines} {unit} so far"
     return "begun" if stage.partial.exists() else "to do"
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveInt, field_validator, model_validator
+from pydantic import AfterValidator, Field, PositiveInt, field_validator, model_validator
 
 from cameleer.core.config import Config, load_config
-from cameleer.core.errors import UserError
+from cameleer.core.errors import UserError, unknown
 from cameleer.data.miniature import Miniature
 from cameleer.data.mixture import MixConfig
 from cameleer.evals.benchmark import benchmark_named
@@ -25,7 +25,15 @@ class Base(Config):
     name: str
     model: str
     about: str = ""
-    train: dict[str, Any] = {}
+    train: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("train")
+    @classmethod
+    def _settings(cls, value: dict[str, Any]) -> dict[str, Any]:
+        known = TrainSettings.model_fields
+        for name in value.keys() - known.keys():
+            raise ValueError(str(unknown("training setting", name, known, "docs/reference/cli.md")))
+        return value
 
 
 class EngineSpec(Config):
@@ -38,6 +46,15 @@ class EngineSpec(Config):
     def identity(self, model: str) -> dict[str, Any]:
         """What decides an answer, for the fingerprint; `model` is the model's own fingerprint."""
         return {**self.model_dump(), "model": model}
+
+
+def _known(spec: EvalSpec) -> EvalSpec:
+    """An unknown benchmark is told here, where file and line of the field are known."""
+    try:
+        label_of(spec)
+    except UserError as error:
+        raise ValueError(str(error)) from None
+    return spec
 
 
 class Study(Config):
@@ -59,7 +76,7 @@ class Study(Config):
     train: TrainSettings = TrainSettings()
     engine: EngineSpec = EngineSpec()
     base_format: Format | None = "plain"
-    benchmarks: list[EvalSpec] = Field(min_length=1)
+    benchmarks: list[Annotated[EvalSpec, AfterValidator(_known)]] = Field(min_length=1)
 
     @field_validator("benchmarks", mode="before")
     @classmethod
@@ -101,12 +118,4 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
     """Read a study's YAML; errors name file, line and field."""
     if path.is_dir():
         raise UserError("is a folder, a study's YAML is needed", file=path)
-    study = load_config(path, Study, overrides)
-    for index, spec in enumerate(study.benchmarks):
-        try:
-            label_of(spec)
-        except UserError as error:
-            raise UserError(
-                error.message, file=path, field=f"benchmarks.{index}", hint=error.hint
-            ) from None
-    return study
+    return load_config(path, Study, overrides)
