@@ -28,6 +28,7 @@ from cameleer.core.console import note
 from cameleer.core.errors import UserError
 from cameleer.core.files import read_json, sha256_tree, write_json
 
+PATIENCE = 2.0  # seconds
 MANIFEST = "manifest.json"
 SCRATCH = "scratch"
 VERSIONED = ("torch", "transformers", "tokenizers", "peft", "numpy", "scipy")
@@ -140,14 +141,24 @@ class Stage:
 
 @contextmanager
 def _only_worker(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock; the kernel lets it go when the process ends, however it ends."""
+    """Hold the folder's lock; the kernel lets it go when the process ends, however it ends.
+
+    Processes of a study that was just killed end within moments: so long it is tried again.
+    """
     with (folder / ".lock").open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                "another process is at work on this", file=folder, hint="wait for it, or stop it"
-            ) from None
+        given_up = time.monotonic() + PATIENCE
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > given_up:
+                    raise UserError(
+                        "another process is at work on this",
+                        file=folder,
+                        hint="wait for it, or stop it",
+                    ) from None
+            time.sleep(0.05)
         yield
 
 

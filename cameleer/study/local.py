@@ -6,11 +6,11 @@ with us: a study that is killed leaves nothing running.
 
 from __future__ import annotations
 
-import ctypes
+import contextlib
 import multiprocessing
 import os
-import signal
-import sys
+import select
+import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -82,14 +82,26 @@ def _run_cells(grid: Grid) -> dict[str, str]:
 
 
 def _die_with(parent: int) -> None:
-    """Ask the kernel to end this process when its parent ends; look in case it already has."""
-    if sys.platform == "linux":
-        PR_SET_PDEATHSIG = 1  # noqa: N806 (the kernel's name)
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    try:
-        os.kill(parent, 0)
-    except ProcessLookupError:
+    """End this process as soon as `parent` ends, however it ends."""
+
+    def watch() -> None:
+        if hasattr(os, "pidfd_open"):
+            with contextlib.suppress(ProcessLookupError):
+                select.select([os.pidfd_open(parent)], [], [])
+        else:
+            while _alive(parent):
+                time.sleep(1.0)
         os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def _run_cell(work: Work, base: Path, data: Path | None, spec: EngineSpec) -> None:
