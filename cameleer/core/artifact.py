@@ -88,6 +88,9 @@ class Stage:
             self._require_free()
             self.partial.mkdir(parents=True, exist_ok=True)
             with _only_worker(self.partial):
+                if self.done():
+                    return False  # by who held the lock until now
+                self._require_free()
                 if _stated(self.partial / MANIFEST) != self.fingerprint:
                     self._take_up()
                     start = time.time()

@@ -77,7 +77,6 @@ def _load_tokenizer(folder: Path) -> Any:
         except (OSError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
             raise UserError(f"no tokenizer can be read: {reason}", file=folder) from None
-    tokenizer.model_max_length = int(1e30)  # lengths are ours to check, and to count
     return tokenizer
 
 

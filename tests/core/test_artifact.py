@@ -7,6 +7,7 @@ import fcntl
 import json
 import multiprocessing
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,11 @@ import pytest
 from cameleer.core.artifact import Stage, fingerprint, fingerprint_of
 from cameleer.core.errors import UserError
 from cameleer.core.files import sha256_tree
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cameleer.core.artifact.PATIENCE", 0.0)
 
 
 def stage(folder: Path, **changes: Any) -> Stage:
@@ -172,6 +178,30 @@ def test_a_second_worker_is_turned_away(tmp_path: Path) -> None:
         return write_a_file(partial)
 
     assert one.run(work)
+
+
+@pytest.mark.parametrize("change", [{}, {"config": {"rate": 2}}])
+def test_who_waited_for_the_lock_finds_the_work_done(
+    tmp_path: Path, change: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cameleer.core.artifact.PATIENCE", 10.0)
+    second = stage(tmp_path / "out", **change)
+    with ThreadPoolExecutor(1) as pool:
+
+        def work(partial: Path) -> dict[str, Any]:
+            waiting.append(pool.submit(second.run, refuse))
+            time.sleep(0.2)
+            assert not waiting[0].done()
+            return write_a_file(partial)
+
+        waiting: list[Future[bool]] = []
+        assert stage(tmp_path / "out").run(work)
+        if change:
+            with pytest.raises(UserError, match="holds another run"):
+                waiting[0].result(10)
+        else:
+            assert waiting[0].result(10) is False
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def hold(lock: Path) -> None:
