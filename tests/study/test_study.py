@@ -1,0 +1,297 @@
+"""Whole studies: run, run again, killed and taken up, with a model that fails, planned, told."""
+
+import csv
+import fcntl
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cameleer.core.errors import UserError
+from cameleer.study.local import run_study
+from cameleer.study.status import plan, status
+from cameleer.study.study import load_study
+
+pytestmark = pytest.mark.xdist_group("study")  # one worker: its tests share an unbroken run
+
+Declare = Callable[..., Path]
+MODELS = ["random", "random--cot--s42", "random--code--s42"]
+BENCHMARKS = ["mmlu:0-shot", "gsm:cot"]
+
+
+def run(file: Path, folder: Path) -> Path:
+    return run_study(load_study(file), folder)
+
+
+def records(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def untimed(value: Any) -> Any:
+    """A record without what another run may take longer for."""
+    if isinstance(value, dict):
+        times = ("seconds", "tokens_per_second", "finished", "peak_memory_gib")
+        return {k: untimed(v) for k, v in value.items() if k not in times}
+    return value
+
+
+def results(folder: Path) -> dict[str, Any]:
+    """All that a study found, by the files' names: weights as bytes, records without times."""
+    found: dict[str, Any] = {}
+    for path in sorted([*folder.glob("eval/*/*"), *folder.glob("train/*/*")]):
+        name = path.relative_to(folder).as_posix()
+        if path.suffix == ".safetensors":
+            found[name] = path.read_bytes()
+        elif path.suffix == ".jsonl":
+            found[name] = [untimed(row) for row in records(path)]
+        elif path.name in ("scores.json", "manifest.json"):
+            found[name] = untimed(json.loads(path.read_text()))
+    return found
+
+
+def stamps(folder: Path) -> dict[str, int]:
+    """When each finished file below was written."""
+    places = ("data", "mix", "train", "eval")
+    files = (path for place in places for path in (folder / place).rglob("*") if path.is_file())
+    return {str(path): path.stat().st_mtime_ns for path in files}
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where one unbroken run is kept for all tests of this file."""
+    return tmp_path_factory.mktemp("unbroken")
+
+
+@pytest.fixture
+def unbroken(declare: Declare, kept: Path) -> Path:
+    """The folder of a study that ran in one go."""
+    folder = kept / "small"
+    if not (folder / "report").exists():
+        run(declare(), folder)
+    return folder
+
+
+def test_a_study_from_nothing(unbroken: Path) -> None:
+    page = (unbroken / "report/report.html").read_text()
+    assert "small" in page
+    study = json.loads((unbroken / "study.json").read_text())
+    assert [cell["failed"] for cell in study["cells"]] == [None] * 3
+    assert {m["name"]: m["sources"] for m in study["mixtures"]} == {
+        "cot": {"cot": 60},
+        "code": {"code_alpaca": 40},
+    }
+    for cell in study["cells"]:
+        for label in BENCHMARKS:
+            folder = unbroken / cell["evals"][label]
+            scores = json.loads((folder / "scores.json").read_text())
+            rows = records(folder / "samples.jsonl")
+            assert scores["n"] == len(rows) == {"mmlu:0-shot": 12, "gsm:cot": 10}[label]
+            assert scores["value"] == pytest.approx(sum(r["score"] for r in rows) / len(rows))
+    with (unbroken / "report/table.csv").open(newline="") as handle:
+        table = list(csv.DictReader(handle))
+    assert [(row["base"], row["mixture"]) for row in table] == [
+        ("random", ""),
+        ("random", "cot"),
+        ("random", "code"),
+    ]
+    for row, cell in zip(table, study["cells"], strict=True):
+        scores = json.loads((unbroken / cell["evals"]["gsm:cot"] / "scores.json").read_text())
+        assert float(row["gsm:cot"]) == pytest.approx(scores["value"])
+
+
+def test_bases_are_asked_plainly_and_tuned_models_in_the_chat_format(unbroken: Path) -> None:
+    forms = {
+        cell["mixture"]: json.loads(
+            (unbroken / cell["evals"]["gsm:cot"] / "scores.json").read_text()
+        )["format"]
+        for cell in json.loads((unbroken / "study.json").read_text())["cells"]
+    }
+    assert forms == {None: "plain", "cot": "chat", "code": "chat"}
+
+
+def test_run_again_does_nothing_again(declare: Declare, unbroken: Path) -> None:
+    before, began = stamps(unbroken), time.monotonic()
+    run(declare(), unbroken)
+    assert time.monotonic() - began < 5
+    assert stamps(unbroken) == before
+
+
+def test_another_setting_does_only_what_it_changes(
+    declare: Declare, unbroken: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(unbroken, folder)
+    before = stamps(folder)
+    run(declare(benchmarks=["mmlu:0-shot"]), folder)
+    assert stamps(folder) == before  # less is asked for: all of it is there
+    mixtures = [{"name": "cot", "parts": [{"source": "cot", "count": 10}]}]
+    run(declare(benchmarks=["mmlu:0-shot"], mixtures=mixtures), folder)
+    after = stamps(folder)
+    assert {path: after[path] for path in before} == before
+    new = {Path(path).relative_to(folder).parts[:2] for path in after.keys() - before.keys()}
+    assert sorted(kind for kind, _ in new) == ["eval", "mix", "train"]
+
+
+def test_plan_and_status_before_and_after(declare: Declare, unbroken: Path, tmp_path: Path) -> None:
+    study = load_study(declare())
+    before = plan(study, tmp_path / "new")
+    assert [row["model"] for row in before["models"]] == MODELS
+    assert [row["train"] for row in before["models"]] == ["–", "to do", "to do"]
+    assert all(set(row["evals"].values()) == {"to do"} for row in before["models"])
+    items = {row["benchmark"]: row["items"] for row in before["benchmarks"]}
+    assert items == {"mmlu:0-shot": 12, "gsm:cot": 10}
+    assert all(0 < row["smallest_difference"] <= 1 for row in before["benchmarks"])
+    assert not (tmp_path / "new/train").exists()
+    after = status(study, unbroken)
+    assert [row["train"] for row in after["models"]] == ["–", "done", "done"]
+    for row, cell in zip(
+        after["models"], json.loads((unbroken / "study.json").read_text())["cells"], strict=True
+    ):
+        for label, shown in row["evals"].items():
+            scores = json.loads((unbroken / cell["evals"][label] / "scores.json").read_text())
+            assert shown == f"{scores['value']:.3f}"
+
+
+# ---- models that fail
+
+
+def test_a_base_with_broken_weights_fails_alone(
+    declare: Declare, random_model: Path, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(random_model, broken)
+    weights = (broken / "model.safetensors").read_bytes()
+    (broken / "model.safetensors").write_bytes(weights[: len(weights) // 2])
+    bases = [
+        {"name": "broken", "model": str(broken)},
+        {"name": "random", "model": str(random_model)},
+    ]
+    file = declare(bases=bases, benchmarks=["mmlu:0-shot"])
+    folder = tmp_path / "out"
+    with pytest.raises(UserError, match="3 of 6 models failed") as caught:
+        run(file, folder)
+    assert "broken" in str(caught.value)
+    cells = json.loads((folder / "study.json").read_text())["cells"]
+    failed = {cell["base"]: cell["failed"] for cell in cells if cell["mixture"] is None}
+    assert failed["random"] is None
+    assert "no model can be read" in failed["broken"]
+    for cell in cells:
+        done = (folder / cell["evals"]["mmlu:0-shot"] / "scores.json").exists()
+        assert done == (cell["base"] == "random") == (cell["failed"] is None)
+    assert "no model can be read" in (folder / "report/report.html").read_text()
+    # Mended, the same command does what is missing, and nothing else.
+    before = stamps(folder)
+    (broken / "model.safetensors").write_bytes(weights)
+    run(file, folder)
+    after = stamps(folder)
+    assert {path: after[path] for path in before} == before
+    cells = json.loads((folder / "study.json").read_text())["cells"]
+    assert [cell["failed"] for cell in cells] == [None] * 6
+
+
+def test_a_mixture_that_asks_for_more_than_there_is(declare: Declare, tmp_path: Path) -> None:
+    mixtures = [{"name": "cot", "parts": [{"source": "cot", "count": 61}]}]
+    with pytest.raises(UserError, match="61 of 'cot' are asked for, it gives 60"):
+        run(declare(mixtures=mixtures), tmp_path / "out")
+    assert not (tmp_path / "out/train").exists()  # told before anything is trained
+
+
+# ---- kill -9
+
+
+def study_run(file: Path, folder: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "cameleer.cli", "study", "run", str(file), "-o", str(folder)]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=file.parent
+    )
+
+
+def log_of(folder: Path, kind: str) -> Path | None:
+    """The log of tuned models' work at `kind` that is under way, if it holds a line."""
+    name = {"train": "metrics.jsonl", "eval": "samples.jsonl"}[kind]
+    logs = folder.glob(f"{kind}/.random--*.partial/{name}")
+    return next((log for log in logs if b"\n" in log.read_bytes()), None)
+
+
+def wait_until_free(lock: Path) -> None:
+    """Until no process holds the lock: a study that is killed leaves nothing running."""
+    with lock.open("r+") as handle:
+        for _ in range(500):
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                time.sleep(0.01)
+            else:
+                return
+    pytest.fail("the killed study's worker lives on")
+
+
+@pytest.mark.parametrize("kind", ["train", "eval"])
+def test_killed_and_taken_up(kind: str, declare: Declare, unbroken: Path, tmp_path: Path) -> None:
+    file, folder = declare(), tmp_path / "out"
+    process = study_run(file, folder)
+    deadline = time.monotonic() + 100
+    while (log := log_of(folder, kind)) is None:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    wait_until_free(log.parent / ".lock")
+    assert not (log.parent / "manifest.json").exists()  # it was killed before its end
+    lines = len(log.read_bytes().splitlines())
+    shown = status(load_study(file), folder)["models"]
+    states = [row["train"] for row in shown] + [s for row in shown for s in row["evals"].values()]
+    assert any(state.endswith("so far") for state in states), (states, lines)
+    again = study_run(file, folder)
+    out, err = again.communicate()
+    assert again.returncode == 0, err
+    assert "random" in out
+    assert results(folder) == results(unbroken)
+
+
+# ---- real records
+
+
+@pytest.mark.real_data
+@pytest.mark.embedded
+@pytest.mark.slow
+def test_camels_mini_cut_short(real_data: Path, embedded_model: Path, tmp_path: Path) -> None:
+    """studies/camels-mini.yaml over real records with a real model, cut to a minute."""
+    assert embedded_model.is_dir()
+    parts = [{"source": source, "count": 12} for source in ("dolly", "gpt4_alpaca")]
+    changes = {
+        "data": str(real_data),
+        "mixtures": [{"name": part["source"], "parts": [part]} for part in parts],
+        "train.max_steps": 2,
+        "train.max_seq_length": 256,
+        "benchmarks": [
+            {"benchmark": "mmlu:0-shot", "limit": 8},
+            {"benchmark": "codex_humaneval:pass@1", "limit": 2, "samples": 1, "temperature": 0,
+             "max_new_tokens": 16},
+        ],
+    }  # fmt: skip
+    file = Path(__file__).parents[2] / "studies/camels-mini.yaml"
+    study = load_study(file, [f"{name}={json.dumps(value)}" for name, value in changes.items()])
+    page = run_study(study, tmp_path / "out")
+    cells = json.loads((tmp_path / "out/study.json").read_text())["cells"]
+    assert [cell["mixture"] for cell in cells] == [None, "dolly", "gpt4_alpaca"]
+    subjects = set()
+    for cell in cells:
+        rows = records(tmp_path / "out" / cell["evals"]["mmlu:0-shot"] / "samples.jsonl")
+        assert len(rows) == 8
+        subjects |= {row["group"] for row in rows}
+        for row in records(
+            tmp_path / "out" / cell["evals"]["codex_humaneval:pass@1"] / "samples.jsonl"
+        ):
+            assert "sandbox process" in row["note"]
+    assert len(subjects) == 8  # of eight items each is of another subject
+    assert "gpt4_alpaca" in page.read_text()
