@@ -103,7 +103,7 @@ def ours(module: str, job: Path) -> list[str]:
 
 
 def theirs(python: Path, script: str, job: Path) -> list[str]:
-    """The command that runs a job with `bench/SCRIPT.py` in a peer's environment, and only there."""
+    """The command that runs a job with `bench/SCRIPT.py` in a peer's environment."""
     return [str(python), "-P", str(HERE / f"{script}.py"), str(job)]
 
 

@@ -5,7 +5,8 @@ and labels that Cameleer makes. Every system first takes one single step over so
 (`check`), whose loss and gradient norm, before any update, must agree; then it is timed on others.
 At the end one judge (plain transformers, float32) scores every checkpoint on rows nobody learned.
 
-tokens/s counts no padding and leaves out the first step. TRL's best packed variant is the reference.
+tokens/s counts no padding and leaves out the first step. The reference is TRL's fastest packed
+variant.
 
     python -m bench.sft --conversations 400
 """
@@ -35,7 +36,7 @@ from cameleer.core.console import note, table, warn
 from cameleer.core.errors import UserError
 from cameleer.core.files import write_json
 
-CAMELEER, CHECKED, AGREE = "Cameleer", 16, 0.01
+CAMELEER, AGREE = "Cameleer", 0.01
 VARIANTS = ("packed-autocast", "packed-bf16", "padded-autocast", "padded-bf16")
 ALL_ROWS = 10**6  # rows per step, for the check: whatever there is makes one step
 
@@ -53,6 +54,7 @@ class System:
 
 
 def main() -> None:
+    """Prepare, measure one system after the other, score, compare."""
     given = options()
     work, facts = fresh("sft"), machine(given.threads)
     python = peer_python("trl", given.trl_python)
@@ -65,8 +67,8 @@ def main() -> None:
         "machine": facts,
         "settings": {**common, "model": given.model},
         "data": data["counts"],
-        "held_out_loss_before": losses.pop("base"),
-        "systems": [summary(*pair) | {"held_out_loss": losses[pair[0]]} for pair in found.items()],
+        "held_out_loss_before": losses.pop("base")[0],
+        "systems": [summary(*pair) | held_out(*losses[pair[0]]) for pair in found.items()],
     }
     compare(report, data["counts"])
     write_json(OUT / "sft.json", report | {"steps": {k: v["steps"] for k, v in found.items()}})
@@ -75,9 +77,11 @@ def main() -> None:
 
 
 def options() -> argparse.Namespace:
+    """What the command line asks for."""
     parser = arguments(__doc__ or "")
     parser.add_argument("--conversations", type=int, default=400, help="to learn (%(default)s)")
-    parser.add_argument("--held-out", type=int, default=50, help="to score (%(default)s)")
+    parser.add_argument("--checked", type=int, default=16, help="in the check (%(default)s)")
+    parser.add_argument("--held-out", type=int, default=30, help="to score (%(default)s)")
     parser.add_argument("--row", type=int, default=1024, help="tokens of a row (%(default)s)")
     parser.add_argument("--rows-per-step", type=int, default=1, help="(%(default)s)")
     parser.add_argument("--learning-rate", type=float, default=2e-5, help="(%(default)s)")
@@ -88,11 +92,12 @@ def options() -> argparse.Namespace:
 
 def prepared(given: argparse.Namespace, work: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """What was made of the data, and the settings that all jobs share."""
-    parts = {"train": given.conversations, "check": CHECKED, "held_out": given.held_out}
+    parts = {"train": given.conversations, "check": given.checked, "held_out": given.held_out}
     gsm = given.data.absolute() / "eval" / "gsm" / "train.jsonl"
     asked = {"do": "prepare", "model": given.model, "gsm": gsm, "parts": parts}
     asked |= {"row": given.row, "work": work}
-    data = run("prepare", ours("sft_cameleer", job(work, "prepare", asked)), **at(work, given)).said
+    command = ours("sft_cameleer", job(work, "prepare", asked))
+    data = run("prepare", command, work=work, threads=given.threads).said
     mean = data["counts"]["train"]["tokens"] / given.conversations
     return data, {
         "base": data["base"],
@@ -103,10 +108,6 @@ def prepared(given: argparse.Namespace, work: Path) -> tuple[dict[str, Any], dic
         "max_grad_norm": 1.0,
         "seed": 42,
     }
-
-
-def at(work: Path, given: argparse.Namespace) -> dict[str, Any]:
-    return {"work": work, "threads": given.threads}
 
 
 def measure(system: System, common: dict[str, Any], work: Path, threads: int) -> dict[str, Any]:
@@ -155,13 +156,20 @@ def summary(name: str, found: dict[str, Any]) -> dict[str, Any]:
 
 def scored(
     found: dict[str, dict[str, Any]], base: str, work: Path, threads: int
-) -> dict[str, float]:
+) -> dict[str, list[float]]:
     """Mean loss of the base model and of every checkpoint on conversations nobody learned."""
     checkpoints = {"base": base} | {name: str(one["out"]) for name, one in found.items()}
-    parts = {"held_out": str(work / "held_out.tokens.jsonl")}
-    to_do = job(work, "score", {"do": "score", "checkpoints": checkpoints, "parts": parts})
-    said = run("score", ours("sft_cameleer", to_do), work=work, threads=threads).said
-    return {name: loss["held_out"] for name, loss in said["losses"].items()}
+    asked = {"do": "score", "checkpoints": checkpoints, "tokens": work / "held_out.tokens.jsonl"}
+    command = ours("sft_cameleer", job(work, "score", asked))
+    losses: dict[str, list[float]] = run("score", command, work=work, threads=threads).said[
+        "losses"
+    ]
+    return losses
+
+
+def held_out(as_saved: float, rounded: float) -> dict[str, float]:
+    """The judge's figures for one checkpoint."""
+    return {"held_out_loss": as_saved, "held_out_loss_bf16": rounded}
 
 
 def compare(report: dict[str, Any], counts: dict[str, dict[str, int]]) -> None:
@@ -185,13 +193,15 @@ def compare(report: dict[str, Any], counts: dict[str, dict[str, int]]) -> None:
                 f"{one['first_grad_norm']:.2f}",
                 f"{one['epoch_loss']:.4f}",
                 f"{one['held_out_loss']:.4f}",
+                f"{one['held_out_loss_bf16']:.4f}",
             ]
         )
     train = counts["train"]
     title = f"{train['conversations']} conversations, {train['tokens']} tokens, "
     title += f"{train['supervised']} of them learned; reference: {best['system']}"
     columns = ["system", "tokens/s", "learned/s", "x reference", "GiB", "wall s"]
-    table(title, [*columns, "first loss", "first |g|", "epoch loss", "held-out loss"], rows)
+    columns += ["first loss", "first |g|", "epoch loss", "held-out", "as bf16"]
+    table(title, columns, rows)
     print(f"held-out loss before training: {report['held_out_loss_before']:.4f}")
     report |= {"reference": best["system"], "agreement": agreement(report["systems"], counts)}
 

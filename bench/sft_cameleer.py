@@ -95,17 +95,23 @@ def train(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def score(job: dict[str, Any]) -> dict[str, Any]:
-    """Mean loss over supervised tokens of each checkpoint, in float32, one conversation at a time.
+    """Mean loss of each checkpoint over supervised tokens, as [weights as saved, rounded to bf16].
 
-    Plain transformers with its own attention: a judge that neither system's training code is in.
+    Computed in float32, one conversation at a time, by plain transformers with its own attention: a
+    judge that neither system's training code is in. Float32 weights may be saved as they are, but
+    most who use a checkpoint round them, and small updates are lost in that: hence both.
     """
     import torch
     from transformers import AutoModelForCausalLM
 
-    losses: dict[str, dict[str, float]] = {}
+    losses: dict[str, list[float]] = {}
     for name, folder in job["checkpoints"].items():
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-        losses[name] = {part: mean_loss(model, Path(file)) for part, file in job["parts"].items()}
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto").eval()
+        saved = model.dtype
+        losses[name] = [mean_loss(model.float(), Path(job["tokens"]))]
+        rounded = model.bfloat16().float()
+        again = saved != torch.bfloat16
+        losses[name].append(mean_loss(rounded, Path(job["tokens"])) if again else losses[name][0])
     return {"losses": losses}
 
 

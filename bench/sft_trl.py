@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
 from datasets import load_dataset  # type: ignore[import-not-found,unused-ignore]
 from transformers import TrainerCallback
 from trl import SFTConfig, SFTTrainer  # type: ignore[import-not-found,unused-ignore]
@@ -66,6 +67,7 @@ def train(job: dict[str, Any]) -> dict[str, Any]:
         learning_rate=job["learning_rate"],
         lr_scheduler_type="constant",
         max_grad_norm=job["max_grad_norm"],
+        use_cpu=not torch.cuda.is_available(),
         bf16=True,
         gradient_checkpointing=False,
         dataloader_pin_memory=False,
