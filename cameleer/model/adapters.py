@@ -6,6 +6,7 @@ from typing import Any
 
 from cameleer.core.config import Config
 from cameleer.core.errors import UserError
+from cameleer.model.load import quiet
 
 
 class LoraSpec(Config):
@@ -26,7 +27,8 @@ def add_lora(model: Any, spec: LoraSpec) -> Any:
 
     config = LoraConfig(task_type="CAUSAL_LM", bias="none", **spec.model_dump())
     try:
-        return get_peft_model(model, config)
+        with quiet():
+            return get_peft_model(model, config)
     except ValueError as error:
         raise UserError(str(error).splitlines()[0], field="lora.target_modules") from None
 

@@ -1,0 +1,236 @@
+"""Killed with SIGKILL at moments of all kinds, and given again: the same bits as undisturbed."""
+
+from __future__ import annotations
+
+import multiprocessing
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cameleer.core.errors import UserError
+from cameleer.core.files import read_jsonl
+from cameleer.model.adapters import LoraSpec
+from cameleer.train import loop
+from cameleer.train.checkpoint import load_state, save_state
+from cameleer.train.config import TrainConfig
+from cameleer.train.loop import train
+
+Make = Callable[..., TrainConfig]
+Metrics = Callable[[Path], list[dict[str, Any]]]
+
+KINDS: dict[str, dict[str, Any]] = {
+    "all weights": {},
+    "all weights, bf16": {"precision": "bf16"},
+    "LoRA": {"lora": LoraSpec(r=4, lora_dropout=0.1), "learning_rate": 1e-2},
+}
+STEPS = 30
+
+
+@pytest.fixture(scope="module")
+def workers() -> Any:
+    """Starts processes that have everything imported, so that each takes a moment only."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(
+        ["cameleer.train.loop", "peft", "transformers.models.llama.modeling_llama"]
+    )
+    return context
+
+
+def killed(workers: Any, config: TrainConfig, folder: Path, when: Callable[[Path], bool]) -> bool:
+    """Train in a process of its own and kill it as soon as `when` holds of the partial folder.
+
+    Returns whether it was killed; it may have been quicker.
+    """
+    process = workers.Process(target=train, args=(config, folder))
+    process.start()
+    partial, deadline = folder.with_name(f".{folder.name}.partial"), time.monotonic() + 60
+    while process.is_alive() and not when(partial):
+        assert time.monotonic() < deadline
+        time.sleep(0.0005)
+    process.kill()
+    process.join()
+    assert process.exitcode in (0, -9)
+    return bool(process.exitcode)
+
+
+def steps_taken(count: int) -> Callable[[Path], bool]:
+    def reached(partial: Path) -> bool:
+        file = partial / "metrics.jsonl"
+        return file.exists() and file.read_bytes().count(b"\n") >= count
+
+    return reached
+
+
+def there(name: str) -> Callable[[Path], bool]:
+    return lambda partial: (partial / name).exists()
+
+
+def after(seconds: float) -> Callable[[Path], bool]:
+    given_up = time.monotonic() + seconds
+    return lambda _: time.monotonic() > given_up
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_killed_again_and_again(
+    kind: str, workers: Any, config: Make, metrics: Metrics, tmp_path: Path
+) -> None:
+    changes = {"max_steps": STEPS, "num_train_epochs": 9, **KINDS[kind]}
+    made = config().model_copy(update=changes)
+    unbroken = train(made.model_copy(update={"save_steps": 7}), tmp_path / "unbroken")
+    moments: list[Callable[[Path], bool] | None] = [
+        None,  # at any time
+        there("scratch/tokens"),
+        there("scratch/resume.new"),
+        steps_taken(3),
+        there("scratch/resume.old"),
+        steps_taken(10),
+        None,
+        steps_taken(17),
+        there("scratch/resume.new/optimizer.safetensors"),
+        steps_taken(STEPS),
+        there("model.safetensors"),
+        there("manifest.json"),
+    ]
+    if kind != "all weights":  # these differ in what is saved, not in when
+        moments = moments[1::2]
+    folder, kills, draw = tmp_path / "killed", 0, random.Random(kind)
+    for number, when in enumerate(moments):
+        saving = made.model_copy(update={"save_steps": 1 + number % 3})
+        kills += killed(workers, saving, folder, when or after(draw.uniform(0.2, 1.0)))
+    assert kills >= len(moments) / 2
+    train(made, folder)
+    for name in ("model.safetensors", "config.json", "tokenizer.json"):
+        assert (folder / name).read_bytes() == (unbroken / name).read_bytes(), name
+    assert metrics(folder) == metrics(unbroken)
+    assert {path.name for path in folder.iterdir()} == {path.name for path in unbroken.iterdir()}
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL where the moment must be exact."""
+
+
+@pytest.mark.parametrize(
+    "moment", ["save_file", "write_json", "rename", "rename, second", "rmtree"]
+)
+def test_killed_while_the_state_is_saved(
+    moment: str, config: Make, metrics: Metrics, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of the two states is whole whatever the moment; so is the result."""
+    made = config(save_steps=3)
+    unbroken = train(made, tmp_path / "unbroken")
+    name, _, second = moment.partition(", ")
+    calls = {"saves": 0, "renames": 0}
+    real_save, real_rename = save_state, Path.rename
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise Killed
+
+    def rename(path: Path, target: Path) -> Path:
+        calls["renames"] += 1
+        if calls["renames"] == (2 if second else 1):
+            raise Killed
+        return real_rename(path, target)
+
+    def save(*given: Any) -> None:
+        calls["saves"] += 1
+        if calls["saves"] < 2:
+            return real_save(*given)
+        with pytest.MonkeyPatch.context() as patch:
+            if name == "rename":
+                patch.setattr(Path, "rename", rename)
+            elif name == "rmtree":
+                patch.setattr("cameleer.train.checkpoint.shutil.rmtree", fail)
+            else:
+                patch.setattr(f"cameleer.train.checkpoint.{name}", fail)
+            real_save(*given)
+        return None
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "save_state", save)
+        with pytest.raises(Killed):
+            train(made, tmp_path / "run")
+    train(made, tmp_path / "run")
+    weights = [(tmp_path / run / "model.safetensors").read_bytes() for run in ("run", "unbroken")]
+    assert weights[0] == weights[1]
+    assert metrics(tmp_path / "run") == metrics(unbroken)
+
+
+def test_steps_are_not_taken_again(
+    config: Make,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """What was saved is not redone, and the log has each step once, a torn line or not."""
+    made = config(save_steps=5)
+    taken: list[int] = []
+    real = loop._Run._one_step
+
+    def one_step(run: Any, step: int, *given: Any) -> dict[str, Any]:
+        if step == 8 and len(taken) < 9:
+            raise Killed
+        taken.append(step)
+        return real(run, step, *given)
+
+    monkeypatch.setattr(loop._Run, "_one_step", one_step)
+    with pytest.raises(Killed):
+        train(made, tmp_path / "run")
+    log = tmp_path / ".run.partial" / "metrics.jsonl"
+    with log.open("a") as handle:
+        handle.write('{"step": 9, "lo')
+    taken_before = list(taken)
+    taken += [-1]
+    train(made, tmp_path / "run")
+    assert taken_before == [0, 1, 2, 3, 4, 5, 6, 7]
+    assert taken[9:] == [5, 6, 7, 8, 9, 10, 11]
+    rows = [row["step"] for _, row in read_jsonl(tmp_path / "run" / "metrics.jsonl")]
+    assert rows == list(range(1, 13))
+    assert "resuming after step 5 of 12" in capsys.readouterr().err
+
+
+def test_the_state_is_saved_by_the_clock_too(
+    config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved: list[int] = []
+    monkeypatch.setattr(loop, "save_state", lambda _, __, state: saved.append(state["step"]))
+    train(config(save_minutes=1e-9), tmp_path / "a")
+    assert saved == list(range(1, 12))  # the last step is followed by the checkpoint
+    saved.clear()
+    train(config(save_minutes=60.0), tmp_path / "b")
+    assert saved == []
+
+
+def test_other_settings_do_not_go_on_from_a_killed_run(
+    config: Make, metrics: Metrics, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = train(config(seed=7), tmp_path / "wanted")
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "save_checkpoint", lambda *_: (_ for _ in ()).throw(Killed()))
+        with pytest.raises(Killed):
+            train(config(save_steps=2), tmp_path / "run")
+    train(config(seed=7), tmp_path / "run")
+    assert metrics(tmp_path / "run") == metrics(wanted)
+
+
+def test_a_run_that_broke_stays_broken_until_the_cause_is_mended(
+    config: Make, tmp_path: Path
+) -> None:
+    bad = config(learning_rate=1e30, max_grad_norm=None, save_steps=1)
+    says = []
+    for _ in range(2):
+        with pytest.raises(UserError, match="not a number at step") as caught:
+            train(bad, tmp_path / "run")
+        says.append(str(caught.value))
+    assert says[0] == says[1]
+    train(config(), tmp_path / "run")
+
+
+def test_no_state_is_no_state(tmp_path: Path) -> None:
+    assert load_state(tmp_path, None) is None  # type: ignore[arg-type]
+    (tmp_path / "resume.new").mkdir()
+    (tmp_path / "resume.new" / "optimizer.safetensors").write_bytes(b"half")
+    assert load_state(tmp_path, None) is None  # type: ignore[arg-type]
