@@ -83,11 +83,13 @@ class TransformersEngine:
         for request in requests:
             self._require_room(request)
         self.shared, batches = {}, []
-        for group, shared in _families([(r, self.prompts[r.key]) for r in requests]):
-            group.sort(key=lambda r: (-len(self.prompts[r.key]), r.key))
-            for batch in self._cut(group, shared):
-                self.shared |= {request.key: shared for request in batch}
-                batches.append(batch)
+        for chosen in (True, False):  # one batch is scored or written, never both
+            own = [(r, self.prompts[r.key]) for r in requests if bool(r.choices) == chosen]
+            for group, shared in _families(own):
+                group.sort(key=lambda r: (-len(self.prompts[r.key]), r.key))
+                for batch in self._cut(group, shared):
+                    self.shared |= {request.key: shared for request in batch}
+                    batches.append(batch)
         return batches
 
     def _require_room(self, request: Request) -> None:
@@ -202,6 +204,8 @@ class TransformersEngine:
                 cache.select(kept)
                 active, tokens = [active[i] for i in live], [tokens[i] for i in live]
             at = (cache.lengths + start)[None]
+            if self.room is not None:  # who has ended may stay for a while, and must not walk out
+                at = at.clamp(max=self.room - 1)
             everyone = torch.arange(len(active))
             logits = self._forward(tokens, at, Decoding(cache), everyone)
             cache.lengths += 1

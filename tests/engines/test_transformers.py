@@ -1,0 +1,337 @@
+"""The local engine: answers are those of each prompt alone, however they were put together."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cameleer.core.errors import UserError
+from cameleer.engines import transformers as local
+from cameleer.engines.engine import Engine, Request
+from cameleer.engines.transformers import TransformersEngine, _common, _draw, _families, _Sequence
+from cameleer.model.load import load_model
+from cameleer.results.records import Answer
+
+SHOTS = "Where does the camel live? In the desert. Is there water? There is little, of course. " * 2
+SHORT = ["Where?", "Is there a camel in the desert, or is there none?", "?", "There is little."]
+LONG = [SHOTS + text for text in ("Why?", "Where does it live? ", "Is it?", "In what desert? " * 3)]
+CHOICES = (" A", " B", " C", " D")
+
+MakeEngine = Callable[..., TransformersEngine]
+
+
+@pytest.fixture(scope="module")
+def engine(tiny_model: Callable[[str], Path]) -> MakeEngine:
+    """Makes a float32 engine over a tiny model."""
+
+    def make(name: str = "llama", **settings: Any) -> TransformersEngine:
+        return TransformersEngine(tiny_model(name), {"model": name}, precision="fp32", **settings)
+
+    return make
+
+
+@pytest.fixture(scope="module", params=["llama", "qwen2", "gpt_neox", "opt", "gpt2"])
+def pair(
+    request: pytest.FixtureRequest, engine: MakeEngine, tiny_model: Callable[[str], Path]
+) -> tuple[TransformersEngine, Any]:
+    """An engine, and the same model with transformers' own eager attention."""
+    theirs = load_model(tiny_model(request.param), torch.float32, "eager")
+    return engine(request.param, batch_size=3), theirs
+
+
+def requests(texts: Sequence[str], **settings: Any) -> list[Request]:
+    return [Request(f"item/{n}", text, **settings) for n, text in enumerate(texts)]
+
+
+def answers(engine: Engine, asked: Sequence[Request]) -> dict[str, Answer]:
+    found = [answer for batch in engine.batches(asked) for answer in engine.answer(batch)]
+    assert sorted(answer.item for answer in found) == sorted(request.key for request in asked)
+    return {answer.item: answer for answer in found}
+
+
+def test_it_is_an_engine(engine: MakeEngine) -> None:
+    made: Engine = engine()
+    assert made.identity == {"model": "llama"}
+    assert made.count_tokens("Where?") == len(engine().tokenizer("Where?")["input_ids"])
+
+
+# ---- greedy
+
+
+def generated(model: Any, tokenizer: Any, prompt: str, tokens: int) -> list[int]:
+    """What transformers' own `generate` says to one prompt, token by token."""
+    ids = tokenizer(prompt, return_tensors="pt")["input_ids"]
+    whole = model.generate(ids, max_new_tokens=tokens, do_sample=False, pad_token_id=2)
+    new: list[int] = whole[0, ids.shape[1] :].tolist()
+    return new
+
+
+@pytest.mark.parametrize("texts", [SHORT, LONG, SHORT + LONG], ids=["alone", "shared", "mixed"])
+def test_greedy_is_generate_on_each_prompt_alone(
+    pair: tuple[TransformersEngine, Any], texts: list[str]
+) -> None:
+    engine, theirs = pair
+    found = answers(engine, requests(texts, max_new_tokens=24))
+    assert len({answer.outputs[0] for answer in found.values()}) > 1
+    for number, text in enumerate(texts):
+        wanted = generated(theirs, engine.tokenizer, text, 24)
+        answer = found[f"item/{number}"]
+        ended = wanted[-1] == 1
+        assert answer.outputs == [engine.tokenizer.decode(wanted, skip_special_tokens=True)]
+        assert answer.finish == ["stop" if ended else "length"]
+        assert answer.new_tokens == len(wanted) - ended
+        assert answer.prompt_tokens == len(engine.tokenizer(text)["input_ids"])
+        assert answer.logprobs == []
+
+
+def test_the_prompts_of_one_family_share_a_pass(engine: MakeEngine) -> None:
+    made = engine()
+    made.batches(requests(SHORT + LONG, max_new_tokens=9))
+    shared = {made.shared[f"item/{n}"] for n in range(4)}
+    assert shared == {0}
+    [common] = {made.shared[f"item/{n}"] for n in range(4, 8)}
+    assert common >= local.SHARED
+    lengths: list[int] = []
+    forward = made._forward
+    made._forward = lambda ids, *rest: lengths.append(len(ids)) or forward(ids, *rest)  # type: ignore[method-assign, func-returns-value]
+    answers(made, requests(LONG, max_new_tokens=1))
+    assert lengths == [common, sum(len(made.prompts[f"item/{n}"]) - common for n in range(4))]
+
+
+def test_an_end_token_ends_and_is_not_counted(
+    tiny_model: Callable[[str], Path], tmp_path: Path, engine: MakeEngine
+) -> None:
+    """The end tokens of generation_config.json count, not the tokenizer's alone."""
+    plain = engine()
+    ids = generated(load_model(tiny_model("llama"), torch.float32), plain.tokenizer, SHORT[1], 24)
+    end = next(token for place, token in enumerate(ids) if place > 3 and token not in ids[:place])
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_model("llama"), folder)
+    facts = json.dumps({"eos_token_id": [1, end], "bos_token_id": 0})
+    (folder / "generation_config.json").write_text(facts)
+    made = TransformersEngine(folder, {}, precision="fp32")
+    answer = answers(made, requests([SHORT[1]], max_new_tokens=24))["item/0"]
+    place = ids.index(end)
+    assert answer.outputs == [plain.tokenizer.decode(ids[:place])]
+    assert (answer.finish, answer.new_tokens) == (["stop"], place)
+
+
+def test_a_stop_text_ends_an_output_and_is_cut_off(
+    engine: MakeEngine, tiny_model: Callable[[str], Path]
+) -> None:
+    made, theirs = engine(), load_model(tiny_model("llama"), torch.float32, "eager")
+    for text in SHORT:
+        ids = generated(theirs, made.tokenizer, text, 40)
+        begun = [made.tokenizer.decode(ids[:count]) for count in range(1, len(ids) + 1)]
+        full = begun[-1]
+        for stop in ((full[9:12],), (full[15:16], full[12:17]), ("not in it", full[6:7])):
+            place = next(n for n, said in enumerate(begun) if any(one in said for one in stop))
+            cut = min(begun[place].find(one) for one in stop if one in begun[place])
+            asked = Request("k", text, max_new_tokens=40, stop=stop)
+            answer = answers(made, [asked])["k"]
+            assert answer.outputs == [begun[place][:cut]]
+            assert answer.finish == ["stop"]
+            assert answer.new_tokens == place + 1
+
+
+def test_outputs_of_different_lengths_in_one_batch(engine: MakeEngine) -> None:
+    """Some end early and leave; those that stay are not disturbed."""
+    texts = (SHORT + LONG) * 2
+    lengths = [1, 30, 2, 25, 7, 3, 30, 12, 9, 1, 1, 28, 4, 5, 6, 30]
+    asked = [
+        replace(request, max_new_tokens=length)
+        for request, length in zip(requests(texts), lengths, strict=True)
+    ]
+    together, alone = engine(batch_size=16), engine(batch_size=1)
+    found = answers(together, asked)
+    for request in asked:
+        wanted = answers(alone, [request])[request.key]
+        assert found[request.key].outputs == wanted.outputs
+        assert found[request.key].new_tokens == wanted.new_tokens == request.max_new_tokens
+
+
+@pytest.mark.parametrize("name", ["opt", "llama"])
+def test_who_has_ended_does_not_run_out_of_room(engine: MakeEngine, name: str) -> None:
+    """An output that has ended stays in its batch for a while; its place must not go on."""
+    made = engine(name, batch_size=16)
+    full = Request("full", "Is it? " * 33, max_new_tokens=20)
+    others = requests([text + "?" for text in SHORT * 2], max_new_tokens=150)
+    found = answers(made, [full, *others])
+    assert found["full"].prompt_tokens + 20 > 200
+    assert found["full"].new_tokens == 20
+    assert answers(made, [full])["full"].outputs == found["full"].outputs
+
+
+def test_a_prompt_without_room_is_an_error(engine: MakeEngine) -> None:
+    made = engine()
+    with pytest.raises(UserError, match=r"item item/1: \d+ prompt tokens and 300 new ones"):
+        made.batches([*requests(["a"]), Request("item/1", "b", max_new_tokens=300)][1:])
+    with pytest.raises(UserError, match="do not fit into the model's 256"):
+        made.batches([Request("k", "b " * 300, choices=CHOICES)])
+    fits = Request("k", "b", max_new_tokens=255)
+    assert made.batches([fits]) == [[fits]]
+
+
+# ---- choices
+
+
+@pytest.mark.parametrize("texts", [SHORT, LONG, SHORT + LONG], ids=["alone", "shared", "mixed"])
+def test_choices_are_a_plain_forward_pass(
+    pair: tuple[TransformersEngine, Any], texts: list[str]
+) -> None:
+    engine, theirs = pair
+    tokens = [engine.tokenizer(choice)["input_ids"][-1] for choice in CHOICES]
+    found = answers(engine, requests(texts, choices=CHOICES))
+    for number, text in enumerate(texts):
+        ids = engine.tokenizer(text, return_tensors="pt")["input_ids"]
+        with torch.no_grad():
+            wanted = theirs(input_ids=ids).logits[0, -1].log_softmax(-1)[tokens].tolist()
+        answer = found[f"item/{number}"]
+        assert answer.logprobs == pytest.approx(wanted, abs=1e-4)
+        assert answer.outputs == [CHOICES[wanted.index(max(wanted))]]
+        assert (answer.finish, answer.new_tokens) == (["choice"], 0)
+
+
+def test_choices_that_the_tokenizer_cannot_tell_apart(engine: MakeEngine) -> None:
+    with pytest.raises(UserError, match="does not tell the choices"):
+        answers(engine(), requests(SHORT, choices=(" yes", " bes")))
+
+
+def test_choices_and_outputs_in_one_list(engine: MakeEngine) -> None:
+    made = engine()
+    asked = [
+        Request(f"{kind}/{n}", text, choices=choices, max_new_tokens=5)
+        for n, text in enumerate(LONG)
+        for kind, choices in (("c", CHOICES), ("g", ()))
+    ]
+    found = answers(made, asked)
+    assert all(len(found[f"c/{n}"].logprobs) == 4 for n in range(4))
+    assert all(found[f"g/{n}"].new_tokens == 5 for n in range(4))
+
+
+# ---- batches
+
+
+@settings(deadline=None)
+@given(
+    prompts=st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=9), max_size=25),
+    shared=st.integers(1, 5),
+)
+def test_families(prompts: list[list[int]], shared: int) -> None:
+    pairs = [(Request(f"{n}", ""), ids) for n, ids in enumerate(prompts)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(local, "SHARED", shared)
+        families = list(_families(pairs))
+        assert list(_families(pairs[::-1])) == families  # the order of asking decides nothing
+    keys = [request.key for family, _ in families for request in family]
+    assert sorted(keys) == sorted(request.key for request, _ in pairs)
+    for family, common in families:
+        own = [prompts[int(request.key)] for request in family]
+        assert len({tuple(ids[:common]) for ids in own}) == 1
+        if common:
+            assert shared <= common <= min(len(ids) for ids in own) - 1
+            assert len(family) > 1
+        else:
+            assert all(_common(a, b) < shared for n, a in enumerate(own) for b in own[n + 1 :])
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    chosen=st.lists(st.tuples(st.integers(0, 7), st.integers(1, 4)), min_size=1, max_size=20),
+    size=st.integers(1, 6),
+)
+def test_every_request_is_in_one_batch(
+    shared_engine: TransformersEngine, chosen: list[tuple[int, int]], size: int
+) -> None:
+    shared_engine.batch_size = size
+    texts = SHORT + LONG
+    asked = [
+        Request(f"{n}", texts[which], samples=samples, max_new_tokens=9)
+        for n, (which, samples) in enumerate(chosen)
+    ]
+    batches = shared_engine.batches(asked)
+    assert sorted(r.key for batch in batches for r in batch) == sorted(r.key for r in asked)
+    assert batches == shared_engine.batches(asked)
+    for batch in batches:
+        assert len(batch) == 1 or sum(request.samples for request in batch) <= size
+        assert len({shared_engine.shared[request.key] for request in batch}) == 1
+
+
+@pytest.fixture(scope="module")
+def shared_engine(engine: MakeEngine) -> TransformersEngine:
+    return engine()
+
+
+KINDS: dict[str, dict[str, Any]] = {
+    "choices": {"choices": CHOICES},
+    "greedy": {"max_new_tokens": 12},
+    "sampled": {"samples": 3, "temperature": 0.8, "max_new_tokens": 12},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_a_killed_run_goes_on_with_is_the_same_to_the_bit(
+    engine: MakeEngine, kind: str
+) -> None:
+    asked = requests((SHORT + LONG) * 3, **KINDS[kind])
+    whole, again = engine(batch_size=6), engine(batch_size=6)
+    unbroken = [whole.answer(batch) for batch in whole.batches(asked)]
+    batches = again.batches(asked)
+    assert len(batches) >= (2 if kind == "choices" else 4)
+    for number in reversed(range(len(batches))):  # any order, as if each came after a kill
+        for found, wanted in zip(again.answer(batches[number]), unbroken[number], strict=True):
+            assert replace(found, seconds=0.0) == replace(wanted, seconds=0.0)
+
+
+# ---- sampling
+
+
+def sampled(engine: TransformersEngine, *asked: Request) -> dict[str, list[str]]:
+    return {key: answer.outputs for key, answer in answers(engine, asked).items()}
+
+
+def test_a_sample_is_told_by_seed_key_and_number(shared_engine: TransformersEngine) -> None:
+    shared_engine.batch_size = 32
+    one = Request("a", LONG[0], temperature=1.0, top_p=0.95, samples=3, max_new_tokens=15)
+    first = sampled(shared_engine, one)["a"]
+    assert len(set(first)) == 3
+    assert sampled(shared_engine, one)["a"] == first
+    assert sampled(shared_engine, replace(one, samples=1))["a"] == first[:1]
+    others = [replace(one, key=f"b{n}", prompt=text) for n, text in enumerate(SHORT + LONG)]
+    together = sampled(shared_engine, *others, one)
+    assert together["a"] == first
+    assert together["b4"] != first  # the same prompt by another key
+    assert sampled(shared_engine, replace(one, seed=43))["a"] != first
+
+
+def test_greedy_beside_sampled(shared_engine: TransformersEngine) -> None:
+    shared_engine.batch_size = 32
+    greedy = Request("g", LONG[1], max_new_tokens=15)
+    drawn = replace(greedy, key="s", temperature=1.0)
+    nearly = replace(greedy, key="n", temperature=1.0, top_p=1e-6)
+    alone = sampled(shared_engine, greedy)["g"]
+    together = sampled(shared_engine, greedy, drawn, nearly)
+    assert together["g"] == together["n"] == alone
+    assert together["s"] != alone
+
+
+def test_draws_follow_the_probabilities() -> None:
+    chances = torch.tensor([0.05, 0.5, 0.15, 0.3])
+    request = Request("k", "", temperature=2.0, top_p=0.9)
+    sequence = _Sequence(0, torch.Generator().manual_seed(0))
+    logits = chances.log() * 2.0  # divided by the temperature again
+    drawn = [_draw(logits, request, sequence) for _ in range(4000)]
+    share = torch.bincount(torch.tensor(drawn), minlength=4) / 4000
+    # 0.5 and 0.3 do not reach 0.9, so 0.15 is in and 0.05 is out.
+    wanted = torch.tensor([0.0, 0.5, 0.15, 0.3]) / 0.95
+    assert share[0] == 0
+    assert float((share - wanted).abs().max()) < 0.03
