@@ -21,6 +21,7 @@ import json
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -128,9 +129,8 @@ class _World:
         for subject in SUBJECTS:
             per_split = {"dev": 5, "test": config.mmlu_per_subject}
             for split, count in per_split.items():
-                chosen = self.test(
-                    lambda draw, subject=subject: choice(draw, self.facts, subject, "test"), count
-                )
+                make_one = partial(choice, facts=self.facts, subject=subject, split="test")
+                chosen = self.test(make_one, count)
                 text = io.StringIO()
                 csv.writer(text, lineterminator="\n").writerows(c.csv_row() for c in chosen)
                 with replacing(folder / "mmlu" / split / f"{subject}_{split}.csv") as handle:
@@ -362,10 +362,10 @@ BEGINNING = {
     "D": "desert dragon drum duck door dust dress dish diamond doctor dance dinner donkey dream "
     "desk deer dog doll ditch dime",
 }
-TOWNS = (
-    "Zumra Kelto Mirapi Oshun Tavira Belgor Nuvela Quimba Harrow Sarip Lodesh Wanto Ifrane Pellu "
-    "Dromar Yestin"
-).split()
+TOWNS = [
+    *("Zumra", "Kelto", "Mirapi", "Oshun", "Tavira", "Belgor", "Nuvela", "Quimba"),
+    *("Harrow", "Sarip", "Lodesh", "Wanto", "Ifrane", "Pellu", "Dromar", "Yestin"),
+]
 GRADES = ((80, "A"), (60, "B"), (40, "C"), (0, "D"))
 LETTERS = "ABCD"
 SUBJECTS = ("caravan_gates", "first_letters", "school_grades")

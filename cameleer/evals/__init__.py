@@ -1,1 +1,1 @@
-"""Benchmarks and the runner that takes a model through them. May import: core, chat, results, engines."""
+"""Benchmarks, and the runner that asks them. May import: core, chat, results, engines."""

@@ -1,4 +1,4 @@
-"""The Tülu chat format (arXiv 2306.04751, section 3.1): role lines are plain text, no new tokens."""
+"""The Tülu chat format (arXiv 2306.04751, section 3.1): roles are plain text, no new tokens."""
 
 from cameleer.chat.template import Template
 

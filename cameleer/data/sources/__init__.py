@@ -1,1 +1,1 @@
-"""The instruction data sets, one small file each, whose docstring is its card; found by presence."""
+"""The instruction data sets, one small file each, whose docstring is its card; found as files."""
