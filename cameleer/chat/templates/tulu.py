@@ -10,7 +10,7 @@ TEMPLATE = Template(
         "{% for message in messages %}"
         "{{ '<|' + message['role'] + '|>\\n' + message['content'] | trim }}"
         "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}"
-        "{% if not loop.last or message['role'] != 'assistant' %}{{ '\\n' }}{% endif %}"
+        "{% if not loop.last or add_generation_prompt %}{{ '\\n' }}{% endif %}"
         "{% endfor %}"
         "{% if add_generation_prompt %}{{ '<|assistant|>\\n' }}{% endif %}"
     ),
