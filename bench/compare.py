@@ -125,7 +125,7 @@ def peer_python(name: str, given: Path | None) -> Path:
     note(f"making an environment for {name}: {', '.join(PINS[name])}")
     shutil.rmtree(home, ignore_errors=True)
     subprocess.run([sys.executable, "-m", "venv", str(home)], check=True)
-    pip = [str(python), "-m", "pip", "install", "--quiet", *PINS[name]]
+    pip = [str(python), "-I", "-m", "pip", "install", "--quiet", *PINS[name]]
     if subprocess.run(pip, stdout=sys.stderr).returncode:
         raise UserError(f"{name} cannot be installed", hint=f"give --{name}-python PATH")
     write_json(ready, PINS[name])

@@ -5,7 +5,7 @@ evaluation); lm-eval gets them through a task of its own that adds nothing, in s
 the fastest of which is the reference.
 
 questions/s counts the time in which a model answers; loading it, reading data and scoring are shown
-beside it.
+beside it. "cores" is processor time by wall time: systems that differ much in it were disturbed.
 
     python -m bench.eval --questions 200
 """
@@ -96,6 +96,7 @@ def summary(name: str, ran: Ran) -> dict[str, Any]:
         "peak_gib": round(ran.peak / 2**30, 2),
         "wall_seconds": round(ran.wall, 1),
         "cpu_seconds": round(ran.cpu, 1),
+        "cores_used": round(ran.cpu / ran.wall, 2),
         **{part: round(said[part], 2) for part in PARTS},
         "versions": said["versions"],
     }
@@ -127,11 +128,12 @@ def compare(report: dict[str, Any], found: dict[str, Ran]) -> None:
                 one["peak_gib"],
                 *(one[part] for part in PARTS),
                 one["wall_seconds"],
+                one["cores_used"],
             ]
         )
     title = f"{len(mine)} questions, {report['data']['prompt_tokens']} tokens of prompts; "
     columns = ["system", "questions/s", "x reference", "right", "same choice", "|dlogp|", "GiB"]
-    columns += ["load s", "answer s", "rest s", "wall s"]
+    columns += ["load s", "answer s", "rest s", "wall s", "cores"]
     table(f"{title}reference: {best['system']}", columns, rows)
     same = all(one["same_prompts"] for one in report["systems"])
     print(f"prompts are byte for byte the same in every system: {same}")
