@@ -95,7 +95,8 @@ def _lines(
 def _as_user_error(
     error: ValidationError, model: type[BaseModel], path: Path, lines: Lines
 ) -> UserError:
-    first = error.errors()[0]
+    found = error.errors()  # a typo in a required field is two errors: the typo says more
+    first = next((one for one in found if one["type"] == "extra_forbidden"), found[0])
     where = tuple(str(part) for part in first["loc"])
     known_at = next((where[:n] for n in range(len(where), 0, -1) if where[:n] in lines), None)
     line = lines[known_at] if known_at else None

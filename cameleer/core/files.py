@@ -181,6 +181,8 @@ def to_json(row: Any) -> str:
 @contextmanager
 def replacing(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     """Open a temporary file beside `path`; on success it is flushed to disk and takes its name."""
+    if path.exists() and not path.is_file():
+        raise UserError("is no plain file: it is not replaced", file=path, hint="give another name")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

@@ -22,6 +22,8 @@ class TrainSettings(Config):
     gradient_accumulation_steps micro-batches.
     rule: how the loss mask is made (see cameleer.chat.render).
     max_grad_norm: gradients are scaled down to this norm; null leaves them.
+    save_precision: of the checkpoint's weights. `fp32` keeps the master weights whole; `bf16`
+    halves the folder, and rounds away much of what a short run with a small rate has learned.
     save_minutes, save_steps: how often the state to resume from is written; resuming is exact, so
     neither changes the result.
     """
@@ -44,6 +46,7 @@ class TrainSettings(Config):
     max_grad_norm: float | None = 1.0
     precision: Precision = "auto"
     lora: LoraSpec | None = None
+    save_precision: Literal["fp32", "bf16"] = "fp32"
     seed: int = 42
     save_minutes: float = Field(default=10.0, gt=0)
     save_steps: PositiveInt | None = None

@@ -43,6 +43,8 @@ from cameleer.train.config import TrainConfig
 from cameleer.train.loss import supervised_sum
 from cameleer.train.optim import MasterAdamW, learning_rate
 
+FROM_THE_START = {"step": 0, "tokens": 0, "supervised": 0, "seconds": 0.0}
+
 
 def train(config: TrainConfig, folder: Path) -> Path:
     """Fine-tune as `config` says and leave the checkpoint in `folder`; give it again to resume."""
@@ -146,7 +148,7 @@ class _Run:
 
     def to_the_end(self) -> dict[str, Any]:
         """Train from where the folder's state stands, save the checkpoint, say how it went."""
-        state = load_state(self.scratch, self.optimizer) or {"step": 0, "tokens": 0, "seconds": 0.0}
+        state = load_state(self.scratch, self.optimizer) or dict(FROM_THE_START)
         if state["step"]:
             note(f"resuming after step {state['step']} of {self.steps}")
         self._forget_metrics_after(state["step"])
@@ -203,6 +205,7 @@ class _Run:
         seconds = time.perf_counter() - began
         tokens = sum(sum(batch.lengths) for batch in micro)
         state["tokens"] += tokens
+        state["supervised"] += supervised
         state["seconds"] += seconds
         return {
             "step": step + 1,
@@ -243,13 +246,16 @@ class _Run:
 
     def _finish(self, last: dict[str, Any], state: dict[str, Any]) -> dict[str, Any]:
         counts = self.tokens.counts
+        if self.config.save_precision == "fp32":
+            self.model.float()  # before adapters are folded in, so that they are not rounded either
+            self.optimizer.unround()
         with quiet():
             save_checkpoint(self.folder, self.model, self.tokenizer, self.template)
         return {
             "steps": self.steps,
             "tokens": state["tokens"],
             "conversations": counts["kept"],
-            "supervised_tokens": counts["supervised"],
+            "supervised_tokens": state["supervised"],
             "cut": counts["cut"],
             "dropped": counts["dropped_long"] + counts["dropped_no_supervised"],
             "counts": dict(counts),

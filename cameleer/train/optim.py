@@ -72,6 +72,12 @@ class MasterAdamW:
                     weight.parameter.copy_(weight.master)
         return float(norm)
 
+    @torch.no_grad()
+    def unround(self) -> None:
+        """Give the parameters, made float32 meanwhile, their masters' values."""
+        for _, weight in self.weights():
+            weight.parameter.copy_(weight.master)
+
     def state(self) -> dict[str, Tensor]:
         """All that the optimizer knows, masters included, by name: what resuming needs."""
         state = {}

