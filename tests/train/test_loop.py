@@ -194,7 +194,11 @@ def test_other_families(config: Make, metrics: Metrics, tmp_path: Path, model: s
 
 def test_bf16(config: Make, metrics: Metrics, tmp_path: Path, finished: Path) -> None:
     folder = train(config(precision="bf16"), tmp_path / "run")
-    assert {weight.dtype for weight in weights(folder).values()} == {torch.bfloat16}
+    rounded = train(config(precision="bf16", save_precision="bf16"), tmp_path / "rounded")
+    whole, halves = weights(folder), weights(rounded)
+    assert {weight.dtype for weight in whole.values()} == {torch.float32}
+    assert all(torch.equal(whole[name].bfloat16(), half) for name, half in halves.items())
+    assert not all(torch.equal(whole[name], half.float()) for name, half in halves.items())
     assert outcome(folder)["dtype"] == "bfloat16"
     for found, wanted in zip(metrics(folder), metrics(finished), strict=True):
         assert found["loss"] == pytest.approx(wanted["loss"], rel=0.1)
