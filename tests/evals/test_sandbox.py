@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import time
 from pathlib import Path
@@ -124,11 +123,13 @@ def test_landlock_keeps_other_files_out_of_sight(tmp_path: Path) -> None:
     assert precious.read_text() == "gold"
 
 
-def test_many_at_a_time_in_order_and_nothing_left() -> None:
-    before = set(Path(os.environ.get("TMPDIR", "/tmp")).glob("cameleer-cage-*"))
+def test_many_at_a_time_in_order_and_nothing_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))  # other tests have cages of their own
     verdicts = run_programs([f"assert {number} % 3" for number in range(12)])
     assert [verdict.passed for verdict in verdicts] == [number % 3 != 0 for number in range(12)]
-    assert set(Path(os.environ.get("TMPDIR", "/tmp")).glob("cameleer-cage-*")) <= before
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_cage_that_does_not_stand_is_no_failed_program(monkeypatch: pytest.MonkeyPatch) -> None:
