@@ -1,4 +1,4 @@
-"""Runs a page's console blocks and writes what they print into it: `python -m docs.transcripts PAGE`.
+"""Runs a page's console blocks and writes in what they print: `python -m docs.transcripts PAGE`.
 
 A block ```` ```yaml mix.yaml ```` is a file to write. In a block ```` ```console ```` the lines
 after `$ ` are commands; what stands between them is their output, which is written anew. All run in
