@@ -25,9 +25,29 @@ HOME, GROUP = "cameleer.data.sources", "cameleer.sources"
 
 
 @dataclass(frozen=True)
+class Download:
+    """One native file and where it comes from.
+
+    url: https address, or `hf://datasets/ORG/NAME[@REVISION]/FILE` on the Hugging Face hub; to: its
+    name in the data set's folder (of an archive: the folder for its members); bytes, sha256: of
+    what is served, where known; member: pattern of the members of an archive that are taken out.
+    """
+
+    url: str
+    to: str
+    bytes: int | None = None
+    sha256: str | None = None
+    member: str | None = None
+
+
+@dataclass(frozen=True)
 class Card:
-    """Facts about a data set. `native`: names or patterns of its files; `instances` and the mean
-    lengths (LLaMA tokens) are those of the paper's Table 1."""
+    """Facts about a data set.
+
+    native: names or patterns of its files; instances and the mean lengths (LLaMA tokens): those of
+    the paper's Table 1; downloads: where the files come from; derived_from: sources whose records,
+    or models taught by them, went into this one.
+    """
 
     title: str
     origin: str
@@ -38,6 +58,8 @@ class Card:
     rounds: float
     prompt_tokens: float
     completion_tokens: float
+    downloads: tuple[Download, ...] = ()
+    derived_from: tuple[str, ...] = ()
 
 
 @dataclass

@@ -1,0 +1,5 @@
+"""`python -m cameleer.cli`."""
+
+from cameleer.cli import main
+
+main()

@@ -1,0 +1,177 @@
+"""Verbs of `cameleer eval`. Benchmarks."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cameleer.cli.options import (
+    DataOption,
+    Form,
+    Json,
+    Output,
+    Rule,
+    RuleOption,
+    group,
+    out_file,
+    out_folder,
+    show,
+)
+from cameleer.core.console import emit_json, note
+from cameleer.core.files import to_json, write_jsonl
+
+app = group("Benchmarks.")
+
+
+@app.command("ls")
+def eval_ls(json: Json = False) -> None:
+    """Benchmarks and their settings.
+
+    Example: `cameleer eval ls`
+    """
+    from cameleer.evals.benchmark import all_benchmarks
+
+    rows = [
+        {"benchmark": one.label, "metric": one.setting.metric, "about": one.setting.about}
+        for one in all_benchmarks()
+    ]
+    show(json, {"benchmarks": rows}, "", rows)
+
+
+@app.command("prompts")
+def eval_prompts(
+    benchmark: str,
+    output: Output,
+    data: DataOption = None,
+    format: Annotated[Form | None, typer.Option(help="[default: the setting's own]")] = None,
+    rule: RuleOption = Rule.fixed,
+    tokenizer: Annotated[
+        str | None,
+        typer.Option("--tokenizer", "-t", help="Drops few-shot examples that don't fit by it."),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1)] = None,
+    json: Json = False,
+) -> None:
+    """The exact strings that a local model would get.
+
+    Without a tokenizer no few-shot example is dropped, however long the prompt.
+
+    Example: `cameleer eval prompts mmlu:5-shot --data data --format plain -o prompts.jsonl`
+    """
+    from cameleer.evals.runner import prompts
+
+    count = None
+    if tokenizer is not None:
+        from cameleer.model.load import load_tokenizer
+
+        count = _counter(load_tokenizer(tokenizer))
+    form: Any = format.value if format else None
+    number = write_jsonl(
+        out_file(output), prompts(benchmark, data, rule.value, form, count, limit=limit)
+    )
+    if json:
+        emit_json({"prompts": number, "output": str(output)})
+    else:
+        note(f"wrote {number} prompts to {output}")
+
+
+@app.command("run")
+def eval_run(
+    model: str,
+    benchmarks: list[str],
+    output: Output,
+    data: DataOption = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="A sample of so many items.")] = None,
+    format: Annotated[Form | None, typer.Option(help="[default: the setting's own]")] = None,
+    rule: RuleOption = Rule.fixed,
+    engine: Annotated[str, typer.Option(help="What answers: transformers.")] = "transformers",
+    samples: Annotated[int | None, typer.Option(min=1, help="Outputs per item.")] = None,
+    temperature: Annotated[float | None, typer.Option(min=0)] = None,
+    max_new_tokens: Annotated[int | None, typer.Option(min=1)] = None,
+    batch_size: Annotated[int, typer.Option(min=1)] = 32,
+    seed: int = 42,
+    json: Json = False,
+) -> None:
+    """Evaluate a model; give the same command again to resume by sample.
+
+    Example: `cameleer eval run models/dolly gsm:cot mmlu:0-shot --data data --limit 200 -o evals`
+    """
+    from cameleer.core.errors import unknown
+    from cameleer.core.files import read_json
+    from cameleer.evals.runner import EvalSpec, eval_stage, evaluate
+    from cameleer.model.load import model_fingerprint, model_folder
+
+    if engine != "transformers":
+        raise unknown("engine", engine, ["transformers"], "cameleer eval run --help")
+    folder = model_folder(model)
+    identity = {"engine": engine, "precision": "auto", "batch_size": batch_size}
+    identity["model"] = model_fingerprint(folder)
+    specs = [
+        EvalSpec(
+            benchmark=label,
+            rule=rule.value,
+            format=format.value if format else None,
+            limit=limit,
+            samples=samples,
+            temperature=temperature,
+            max_new_tokens=max_new_tokens,
+            seed=seed,
+        )
+        for label in benchmarks
+    ]
+    made: list[Any] = []
+
+    def make_engine() -> Any:
+        if not made:
+            from cameleer.engines.transformers import TransformersEngine
+
+            made.append(TransformersEngine(folder, identity, batch_size=batch_size))
+        return made[0]
+
+    scores = []
+    for spec in specs:
+        place = out_folder(output / spec.benchmark.replace(":", "-"))
+        scores.append(
+            read_json(
+                evaluate(spec, make_engine, data, eval_stage(spec, identity, data, place))
+                / "scores.json"
+            )
+        )
+    rows = [
+        {"benchmark": f"{s['benchmark']}:{s['setting']}", "metric": s["metric"], "items": s["n"],
+         "score": f"{s['value']:.3f}", "95 % interval": f"{s['low']:.3f} to {s['high']:.3f}"}
+        for s in scores
+    ]  # fmt: skip
+    show(json, {"folder": str(output), "scores": scores}, "", rows)
+
+
+@app.command("grade")
+def eval_grade(
+    benchmark: str,
+    answers: Annotated[Path, typer.Option(help="Lines {item, output} with optional target.")],
+    data: DataOption = None,
+    rule: RuleOption = Rule.fixed,
+    json: Json = False,
+) -> None:
+    """Extract and score recorded outputs; lines {item, extracted, score} on stdout.
+
+    Example: `cameleer eval grade gsm:cot --answers outputs.jsonl --data data`
+    """
+    from cameleer.evals.runner import grade
+
+    rows = grade(benchmark, answers, data, rule.value)
+    if json:
+        graded = list(rows)
+        mean = sum(row["score"] for row in graded) / len(graded) if graded else None
+        emit_json({"benchmark": benchmark, "n": len(graded), "score": mean, "rows": graded})
+        return
+    for row in rows:
+        sys.stdout.write(to_json(row) + "\n")
+
+
+def _counter(tokenizer: Any) -> Callable[[str], int]:
+    return lambda text: len(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])

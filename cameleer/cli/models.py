@@ -1,0 +1,50 @@
+"""Verbs of `cameleer models`. Models to start from."""
+
+from __future__ import annotations
+
+import typer
+
+from cameleer.cli.options import (
+    Json,
+    group,
+    show,
+)
+from cameleer.core.console import emit_json, note
+
+app = group("Models to start from.")
+
+
+@app.command("ls")
+def models_ls(json: Json = False) -> None:
+    """Known and embedded models.
+
+    Example: `cameleer models ls`
+    """
+    from cameleer.model.embedded import EMBEDDED, embedded_folder
+
+    rows = [
+        {
+            "name": name,
+            "model": f"embedded:{name}",
+            "licence": origin.licence,
+            "here": (embedded_folder(name) / "manifest.json").is_file(),
+            "about": origin.about,
+        }
+        for name, origin in EMBEDDED.items()
+    ]
+    show(json, {"models": rows}, "", rows)
+    if not json:
+        note("Any folder or hub id of a causal language model works as MODEL, too.")
+
+
+@app.command("get")
+def models_get(name: str, json: Json = False) -> None:
+    """Fetch a model to the cache, as a Hugging Face folder; prints its path.
+
+    Example: `cameleer models get smollm2-135m-instruct`
+    """
+    from cameleer.model.load import model_folder
+
+    embedded = name if name.startswith("embedded:") or "/" in name else f"embedded:{name}"
+    folder = model_folder(embedded)
+    emit_json({"path": str(folder)}) if json else typer.echo(folder)

@@ -1,0 +1,84 @@
+"""Options and output that the verbs share."""
+
+from __future__ import annotations
+
+import errno
+from collections import Counter
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cameleer.core.console import emit_json, table
+from cameleer.core.errors import UserError
+
+
+def group(about: str) -> typer.Typer:
+    """A group of verbs."""
+    return typer.Typer(help=about, no_args_is_help=True, rich_markup_mode="markdown")
+
+
+class Rule(StrEnum):
+    """`paper`: what the paper's code did, defects included. `fixed`: the defects mended."""
+
+    paper = "paper"
+    fixed = "fixed"
+
+
+class Form(StrEnum):
+    """How a prompt is put: in the chat template, or as plain text."""
+
+    chat = "chat"
+    plain = "plain"
+
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")]
+RuleOption = Annotated[Rule, typer.Option(help="The paper's code to the letter, or mended.")]
+Output = Annotated[Path, typer.Option("-o", "--output", help="Where the result goes.")]
+DataOption = Annotated[
+    Path | None, typer.Option("--data", help="Folder of native files [default: $CAMELEER_DATA].")
+]
+TokenizerOption = Annotated[
+    str, typer.Option("--tokenizer", "-t", help="Folder, hub id, or embedded:NAME.")
+]
+Overrides = Annotated[list[str] | None, typer.Argument(help="Overrides, as a.b=value.")]
+
+
+def show(json: bool, facts: dict[str, Any], title: str, rows: list[dict[str, Any]]) -> None:
+    """Facts as one JSON object, or rows as a table."""
+    if json:
+        emit_json(facts)
+    elif rows:
+        columns = list(dict.fromkeys(key for row in rows for key in row))
+        table(title, columns, [[row.get(column, "") for column in columns] for row in rows])
+
+
+def shown_counts(counts: Counter[str]) -> dict[str, int]:
+    """Counts that say something: `read` and `kept`, and whatever else is not 0."""
+    return {k: v for k, v in counts.items() if v or k in ("read", "kept")}
+
+
+def rounded(row: dict[str, Any]) -> dict[str, Any]:
+    """Floats as people read them."""
+    return {k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()}
+
+
+def out_file(path: Path) -> Path:
+    """Where a file is to be written; a folder or a device there would be replaced by it."""
+    if path.exists() and not path.is_file():
+        what = "is a folder" if path.is_dir() else "is no plain file"
+        raise UserError(f"{what}, a file is needed", file=path, field="output")
+    return out_folder(path)
+
+
+def out_folder(path: Path) -> Path:
+    """Where something is to be written, in a folder that is there or can be made."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        reason = (error.strerror or "unknown reason").lower()
+        raise UserError(f"its folder cannot be made: {reason}", file=path, field="output") from None
+    return path

@@ -1,0 +1,115 @@
+"""Verbs of `cameleer study`. Whole studies: bases x mixtures x benchmarks."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cameleer.cli.options import (
+    Json,
+    Overrides,
+    group,
+    out_folder,
+)
+from cameleer.core.console import emit_json, note, table
+
+app = group("Whole studies: bases x mixtures x benchmarks.")
+
+StudyFolder = Annotated[
+    Path | None, typer.Option("-o", "--output", help="The study's folder [runs/NAME].")
+]
+
+
+@app.command("plan")
+def study_plan(
+    file: Path, overrides: Overrides = None, output: StudyFolder = None, json: Json = False
+) -> None:
+    """What the study will do, and the smallest difference that it can show.
+
+    Example: `cameleer study plan studies/quickstart.yaml`
+    """
+    from cameleer.study.status import plan
+
+    read, folder = _study(file, overrides, output)
+    facts = plan(read, folder)
+    if json:
+        emit_json(facts)
+        return
+    _models_table(facts["models"])
+    columns = ["benchmark", "items", "smallest_difference"]
+    rows = [[benchmark[column] for column in columns] for benchmark in facts["benchmarks"]]
+    table("", ["benchmark", "items", "smallest difference it can show"], rows)
+    note("(80 % power, 5 % level, one item in five changing sides)")
+
+
+@app.command("run")
+def study_run(
+    file: Path, overrides: Overrides = None, output: StudyFolder = None, json: Json = False
+) -> None:
+    """Do what is not done yet, and write the report; give it again to resume.
+
+    Example: `cameleer study run studies/quickstart.yaml`
+    """
+    from cameleer.study.local import run_study
+
+    read, folder = _study(file, overrides, output)
+    page = run_study(read, folder)
+    _say_report(page, json)
+
+
+@app.command("status")
+def study_status(
+    file: Path, overrides: Overrides = None, output: StudyFolder = None, json: Json = False
+) -> None:
+    """How far the study is: scores of what is done.
+
+    Example: `cameleer study status studies/quickstart.yaml`
+    """
+    from cameleer.study.status import status
+
+    read, folder = _study(file, overrides, output)
+    facts = status(read, folder)
+    emit_json(facts) if json else _models_table(facts["models"])
+
+
+@app.command("report")
+def study_report(
+    file: Annotated[Path, typer.Argument(help="STUDY.yaml, or a study's folder.")],
+    overrides: Overrides = None,
+    output: StudyFolder = None,
+    json: Json = False,
+) -> None:
+    """Write the report anew from the results that are there.
+
+    Example: `cameleer study report studies/quickstart.yaml`
+    """
+    from cameleer.report.page import write_report
+
+    folder = file if file.is_dir() else _study(file, overrides, output)[1]
+    _say_report(write_report(folder, folder / "report"), json)
+
+
+def _study(file: Path, overrides: list[str] | None, output: Path | None) -> tuple[Any, Path]:
+    from cameleer.study.study import load_study
+
+    read = load_study(file, overrides or ())
+    folder = output or Path("runs") / read.name
+    out_folder(folder / "study.json")
+    return read, folder
+
+
+def _models_table(rows: list[dict[str, Any]]) -> None:
+    labels = list(rows[0]["evals"])
+    cells = [[row["model"], row["train"], *row["evals"].values()] for row in rows]
+    table("", ["model", "train", *labels], cells)
+
+
+def _say_report(page: Path, json: bool) -> None:
+    if json:
+        emit_json({"report": str(page)})
+        return
+    sys.stdout.write((page.parent / "table.md").read_text(encoding="utf-8"))
+    note(f"report: {page.resolve()}")
