@@ -59,19 +59,30 @@ def data_convert(
     rule: RuleOption = Rule.fixed,
     seed: int = 42,
     limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many.")] = None,
+    strict: Annotated[bool, typer.Option(help="Stop at the first bad record.")] = False,
     json: Json = False,
 ) -> None:
     """Native files to conversations; prints what was read, kept and dropped.
+
+    Records that cannot be read are dropped, and listed with file, line and reason in
+    OUT.bad.jsonl beside the output.
 
     Example: `cameleer data convert dolly --from data/instruct/dolly -o dolly.jsonl`
     """
     from itertools import islice
 
+    from cameleer.data.bad import BadRecords
     from cameleer.data.source import convert
 
-    conversations, counts = convert(source, folder, rule.value, seed)
-    write_jsonl(out_file(output), (item.to_row() for item in islice(conversations, limit)))
-    facts = {"source": source, "output": str(output), **shown_counts(counts)}
+    with BadRecords(out_file(output)) as bad:
+        conversations, counts = convert(
+            source, folder, rule.value, seed, strict=strict, on_bad=bad.add
+        )
+        rows = (item.to_row() for item in islice(conversations, limit))
+        write_jsonl(output, rows)
+    if bad.count and not counts["kept"]:
+        raise UserError(f"none of {counts['read']} records could be used", file=bad.file)
+    facts = {"source": source, "output": str(output), **shown_counts(counts), **bad.facts()}
     show(json, facts, "", [facts])
 
 

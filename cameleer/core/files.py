@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import codecs
+import gzip
 import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator
+import zlib
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -42,75 +44,169 @@ def read_json(path: Path) -> Any:
         raise UserError(f"cannot be read: {error}", file=path) from None
 
 
-def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line number from 1, object) for each non-empty line; streamed, one line in memory."""
+OnBad = Callable[[UserError], None] | None
+"""Told of each record that cannot be read, which is then stepped over; None: it is raised."""
+
+MOST_OF_ONE = 1 << 28  # bytes of one record; a longer one is no record but a broken file
+MOST_FROM_ONE = 200  # bytes that one byte of a gzip file may unpack to; text gives 3 to 20
+GZIP_BROKEN = (EOFError, zlib.error, gzip.BadGzipFile)
+
+
+def read_jsonl(path: Path, on_bad: OnBad = None) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(line number from 1, object) for each non-empty line; streamed, one line in memory.
+
+    A name that ends in .gz is unpacked on the way. Raises UserError if the file cannot be opened,
+    and for a line that is no JSON object, unless `on_bad` takes it.
+    """
+    for number, line in _lines(path, on_bad):
+        try:
+            yield number, _object(line)
+        except UserError as error:
+            _tell(on_bad, error.message, path, number, error.hint)
+
+
+def read_lines(path: Path, on_bad: OnBad = None) -> Iterator[tuple[int, str]]:
+    """(number from 1, text without its line break) for each non-empty line; as `read_jsonl`."""
+    for number, line in _lines(path, on_bad):
+        try:
+            yield number, line.decode().rstrip("\r\n")
+        except UnicodeDecodeError:
+            _tell(on_bad, "is not UTF-8 text", path, number, "convert it to UTF-8")
+
+
+def _object(line: bytes) -> dict[str, Any]:
     try:
-        handle = path.open("rb")
+        row = json.loads(line.decode())
+    except UnicodeDecodeError:
+        raise UserError("is not UTF-8 text", hint="convert it to UTF-8") from None
+    except json.JSONDecodeError as error:
+        raise UserError(f"broken JSON: {error.msg} at column {error.colno}") from None
+    except (RecursionError, ValueError) as error:  # nested too deep; too many digits
+        raise UserError(f"cannot be read: {error}") from None
+    if not isinstance(row, dict):
+        raise UserError("is not a JSON object")
+    return row
+
+
+def _tell(
+    on_bad: OnBad, message: str, file: Path, line: int | None = None, hint: str | None = None
+) -> None:
+    error = UserError(message, file=file, line=line, hint=hint)
+    if on_bad is None:
+        raise error from None
+    on_bad(error)
+
+
+def _lines(path: Path, on_bad: OnBad) -> Iterator[tuple[int, bytes]]:
+    """(number from 1, line) for each line with something on it; one over the limit is bad."""
+    number = 0
+    with open_bytes(path) as handle:
+        while True:
+            number += 1
+            try:
+                line = handle.readline(MOST_OF_ONE)
+                if len(line) == MOST_OF_ONE and not line.endswith(b"\n"):
+                    while (more := handle.readline(CHUNK)) and not more.endswith(b"\n"):
+                        pass
+                    _tell(on_bad, f"is longer than {MOST_OF_ONE >> 20} MiB", path, number)
+                    continue
+            except GZIP_BROKEN as error:
+                _tell(on_bad, f"the gzip file ends early or is broken: {error}", path, number)
+                return
+            except _BombError as error:
+                _tell(on_bad, str(error), path, number)
+                return
+            if not line:
+                return
+            if number == 1:
+                line = line.removeprefix(codecs.BOM_UTF8)
+            if line.strip():
+                yield number, line
+
+
+def open_bytes(path: Path) -> Any:
+    """A file that must be there, for reading; one named .gz is unpacked on the way."""
+    try:
+        if path.suffix == ".gz":
+            return _Unpacked(path)
+        return path.open("rb")
     except FileNotFoundError:
         raise UserError("no such file", file=path, hint="check the path") from None
     except IsADirectoryError:
         raise UserError("is a folder, a file is needed", file=path) from None
-    with handle:
-        for number, line in enumerate(handle, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line.decode())
-            except UnicodeDecodeError:
-                raise UserError(
-                    "is not UTF-8 text", file=path, line=number, hint="convert it to UTF-8"
-                ) from None
-            except json.JSONDecodeError as error:
-                message = f"broken JSON: {error.msg} at column {error.colno}"
-                raise UserError(message, file=path, line=number) from None
-            except (RecursionError, ValueError) as error:  # nested too deep; too many digits
-                raise UserError(f"cannot be read: {error}", file=path, line=number) from None
-            if not isinstance(row, dict):
-                raise UserError("is not a JSON object", file=path, line=number)
-            yield number, row
+
+
+class _BombError(Exception):
+    """A packed file that unpacks to far more than text does."""
+
+
+class _Unpacked(gzip.GzipFile):
+    """A gzip file that is given up when it swells as no text does."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "rb")
+        self.most = CHUNK * 64 + MOST_FROM_ONE * path.stat().st_size
+
+    def readline(self, size: int | None = -1) -> bytes:
+        return self._checked(super().readline(size))
+
+    def read1(self, size: int = -1) -> bytes:
+        return self._checked(super().read1(size))
+
+    def _checked(self, data: bytes) -> bytes:
+        if self.tell() > self.most:
+            raise _BombError(f"unpacks to more than {MOST_FROM_ONE} times its size: left there")
+        return data
 
 
 CHUNK = 1 << 20  # bytes read at a time from a large JSON file
 EDGE = 16  # a value that the end of a chunk cuts is reported within so many characters of it
 
 
-def read_json_array(path: Path) -> Iterator[tuple[int, Any]]:
+def read_json_array(path: Path, on_bad: OnBad = None) -> Iterator[tuple[int, Any]]:
     """(line of its first character, value) for each element of a JSON file that is one array.
 
-    Streamed: memory holds a chunk and the element that crosses its end. A syntax error, a top
-    level that is no array, or text that is not UTF-8 raises UserError with the line.
+    Streamed: memory holds a chunk and the element that crosses its end. A name that ends in .gz is
+    unpacked on the way. A top level that is no array raises UserError with the line; so does a
+    syntax error or text that is not UTF-8, unless `on_bad` takes it: then the next element is
+    looked for, which is an object that shares a key with one before.
     """
     with _Window(path) as text:
         if text.next_character() != "[":
             raise text.error("is not a JSON array", hint="the file must be one list of records")
         text.at += 1
+        keys: set[str] = set()
         delimiter = "]" if text.next_character() == "]" else ","
         text.at += delimiter == "]"
         while delimiter == ",":
             text.next_character()
             line = text.line()
-            yield line, text.value()
-            delimiter = text.next_character()
-            if delimiter not in (",", "]"):
-                raise text.error("broken JSON: expecting ',' or ']' after a record")
-            text.at += 1
+            try:
+                value = text.value()
+                keys.update(value if isinstance(value, dict) else ())
+                yield line, value
+                delimiter = text.delimiter()
+            except UserError as error:
+                _tell(on_bad, error.message, path, error.line, error.hint)
+                if not text.find_object(keys):
+                    return
         if text.next_character():
-            raise text.error("broken JSON: more text after the end of the array")
+            _tell(on_bad, "broken JSON: more text after the end of the array", path, text.line())
+
+
+BETWEEN = re.compile(r"\}\s*,\s*(?=\{)")
+NOT_UTF8 = re.compile("[\udc80-\udcff]")  # what the decoder makes of bytes that are not UTF-8
 
 
 class _Window:
     """The part of a file's text that is being looked at; `at` is the next character's index."""
 
     def __init__(self, path: Path) -> None:
-        try:
-            self.handle = path.open("rb")
-        except FileNotFoundError:
-            raise UserError("no such file", file=path, hint="check the path") from None
-        except IsADirectoryError:
-            raise UserError("is a folder, a file is needed", file=path) from None
+        self.handle: Any = open_bytes(path)
         self.path, self.text, self.at, self.ended = path, "", 0, False
-        self.decode = codecs.getincrementaldecoder("utf-8")().decode
+        self.decode = codecs.getincrementaldecoder("utf-8-sig")("surrogateescape").decode
         self.lines, self.counted = 0, 0  # line breaks before `counted`, an index of `text`
+        self.doubtful = False  # whether the text holds bytes that are not UTF-8
         self.decoder = json.JSONDecoder()
 
     def __enter__(self) -> _Window:
@@ -123,18 +219,13 @@ class _Window:
         """Let go of what lies behind `at` and read on."""
         self.line()
         self.text, self.at, self.counted = self.text[self.at :], 0, 0
-        data = self.handle.read(size)
-        self.ended = not data
         try:
-            self.text += self.decode(data, self.ended)
-        except UnicodeDecodeError as error:
-            before = self.text.count("\n") + error.object[: error.start].count(b"\n")
-            raise UserError(
-                "is not UTF-8 text",
-                file=self.path,
-                line=self.lines + before + 1,
-                hint="convert it to UTF-8",
-            ) from None
+            data = self.handle.read1(size)
+        except (*GZIP_BROKEN, _BombError):
+            data = b""  # the array then ends early, which is told
+        self.ended = not data
+        self.text += self.decode(data, self.ended)
+        self.doubtful = NOT_UTF8.search(self.text) is not None
 
     def line(self) -> int:
         """The line, from 1, of the character at `at`."""
@@ -151,22 +242,67 @@ class _Window:
             self.more()
 
     def value(self) -> Any:
-        """The JSON value that begins at `at`; steps over it."""
+        """The JSON value that begins at `at`; steps over it, if it can be read."""
         while True:
             try:
                 value, end = self.decoder.raw_decode(self.text, self.at)
             except json.JSONDecodeError as error:
-                cut = error.msg.startswith("Unterminated") or error.pos >= len(self.text) - EDGE
-                if self.ended or not cut:
-                    self.at = error.pos
+                if self.ended or not self.cuts(error):
+                    self.at = min(error.pos, len(self.text))
                     raise self.error(f"broken JSON: {error.msg}") from None
             except (RecursionError, ValueError) as error:  # nested too deep; too many digits
                 raise self.error(f"cannot be read: {error}") from None
             else:
                 # A number at the very end of the chunk may go on in the next one.
                 if end < len(self.text) or self.ended:
-                    self.at = end
+                    begin, self.at = self.at, end
+                    if self.doubtful and NOT_UTF8.search(self.text, begin, end):
+                        self.at = end - 1  # from its last brace the next one is found
+                        raise self.error("is not UTF-8 text", hint="convert it to UTF-8")
                     return value
+            if len(self.text) - self.at > MOST_OF_ONE:
+                raise self.error(f"is longer than {MOST_OF_ONE >> 20} MiB")
+            self.more(max(CHUNK, len(self.text) - self.at))
+
+    def cuts(self, error: json.JSONDecodeError) -> bool:
+        """Whether the error may come from the end of the chunk."""
+        return error.msg.startswith("Unterminated") or error.pos >= len(self.text) - EDGE
+
+    def delimiter(self) -> str:
+        """The "," or "]" after a record; steps over it."""
+        found = self.next_character()
+        if found not in (",", "]") or not found:
+            raise self.error("broken JSON: expecting ',' or ']' after a record")
+        self.at += 1
+        return found
+
+    def find_object(self, keys: set[str]) -> bool:
+        """Step to the next object that holds one of `keys` (any, if there are none), if any."""
+        here = self.text[self.at : self.at + 1] == "{"
+        while True:
+            if here and self.is_object(keys):
+                return True
+            found = BETWEEN.search(self.text, self.at + here)
+            if found:
+                self.at, here = found.end(), True
+                continue
+            if self.ended:
+                return False
+            self.at = max(self.at, len(self.text) - 4 * EDGE)
+            here = False
+            self.more()
+
+    def is_object(self, keys: set[str]) -> bool:
+        """Whether a whole object with one of `keys` begins at `at`."""
+        while True:
+            try:
+                value, _ = self.decoder.raw_decode(self.text, self.at)
+                return isinstance(value, dict) and (not keys or not keys.isdisjoint(value))
+            except json.JSONDecodeError as error:
+                if self.ended or not self.cuts(error) or len(self.text) - self.at > MOST_OF_ONE:
+                    return False
+            except (RecursionError, ValueError):
+                return False
             self.more(max(CHUNK, len(self.text) - self.at))
 
     def error(self, message: str, hint: str | None = None) -> UserError:

@@ -10,7 +10,7 @@ from typing import Any
 from cameleer.chat.conversation import Conversation, Message
 from cameleer.core.errors import UserError
 from cameleer.core.files import read_json_array, read_jsonl
-from cameleer.data.source import Convert
+from cameleer.data.source import Convert, Dropped, Made
 
 Templates = tuple[tuple[str, str, float], ...]
 """Prompt, completion, and the weight with which the pair is drawn."""
@@ -76,10 +76,14 @@ WITHOUT_INPUT: Templates = (
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A native record and where it begins, so that every complaint about it can say so."""
+    """A native record and where it begins, so that every complaint about it can say so.
+
+    number: how many records of the conversion came before, those that could not be read included.
+    """
 
     file: Path
     line: int
+    number: int
     values: dict[str, Any]
 
     def text(self, job: Convert, field: str, *, null: bool = False) -> str:
@@ -103,18 +107,25 @@ class Row:
         return UserError(message, file=self.file, line=self.line, field=field, hint=hint)
 
 
-def array_rows(path: Path) -> Iterator[Row]:
-    """The objects of a JSON file that is one array, streamed."""
-    for line, value in read_json_array(path):
-        if not isinstance(value, dict):
-            raise UserError("the record is not a JSON object", file=path, line=line)
-        yield Row(path, line, value)
+def array_rows(job: Convert, path: Path) -> Iterator[Row]:
+    """The objects of a JSON file that is one array, streamed; what cannot be read is dropped."""
+    for line, value in read_json_array(path, job.bad):
+        if isinstance(value, dict):
+            yield Row(path, line, next(job.numbers), value)
+        else:
+            job.bad(UserError("the record is not a JSON object", file=path, line=line))
 
 
-def jsonl_rows(path: Path) -> Iterator[Row]:
-    """The objects of a JSON-lines file, streamed."""
-    for line, values in read_jsonl(path):
-        yield Row(path, line, values)
+def jsonl_rows(job: Convert, path: Path) -> Iterator[Row]:
+    """The objects of a JSON-lines file, streamed; what cannot be read is dropped."""
+    for line, values in read_jsonl(path, job.bad):
+        yield Row(path, line, next(job.numbers), values)
+
+
+def rows_in(path: Path) -> int:
+    """How many objects of a JSON-lines file can be read; counts and tells nothing."""
+    unread: list[UserError] = []
+    return sum(1 for _ in read_jsonl(path, unread.append))
 
 
 def instruct(job: Convert, instruction: str, context: str, output: str) -> tuple[str, str]:
@@ -132,17 +143,16 @@ def instruct(job: Convert, instruction: str, context: str, output: str) -> tuple
     return prompt.format(instruction=instruction, input=context), completion.format(output=output)
 
 
-def exchange(job: Convert, identity: str, prompt: str, completion: str) -> Conversation | None:
-    """A conversation of one question and its answer, or None if it is dropped.
+def exchange(job: Convert, identity: str, prompt: str, completion: str) -> Made:
+    """A conversation of one question and its answer, or why it is dropped.
 
     identity: `<source>_<number>`. Rule `fixed` strips both texts, as rendering does in any case, so
-    that the file shows what is learned, and drops the pair, counted, if one of them is empty.
+    that the file shows what is learned, and drops the pair if one of them is empty.
     """
     if job.rule == "fixed":
         prompt, completion = prompt.strip(), completion.strip()
         if not prompt or not completion:
-            job.counts["dropped: empty " + ("answer" if prompt else "question")] += 1
-            return None
+            return Dropped("empty " + ("answer" if prompt else "question"))
     source = identity.rpartition("_")[0]
     return Conversation(
         identity, source, (Message("user", prompt), Message("assistant", completion))
@@ -154,23 +164,24 @@ def instructions(
     source: str,
     rows: Iterable[Row],
     fields: tuple[str, str, str] = ("instruction", "input", "output"),
-) -> Iterator[Conversation]:
+) -> Iterator[Made]:
     """Conversations from rows of instruction, input and output, under the names in `fields`.
 
-    Rule `fixed` drops rows whose instruction or output is empty, counted. Ids count the rows read,
-    so that a row has the same id by both rules.
+    Rule `fixed` drops rows whose instruction or output is empty. Ids count the rows read, so that a
+    row has the same id by both rules.
     """
-    for number, row in enumerate(rows):
-        job.counts["read"] += 1
+
+    def make(row: Row) -> Iterator[Made]:
         instruction = row.text(job, fields[0])
         context = row.text(job, fields[1], null=True)
         output = row.text(job, fields[2])
         prompt, completion = instruct(job, instruction, context, output)
         if job.rule == "fixed" and not instruction.strip():
-            job.counts["dropped: empty question"] += 1
-            continue
-        if conversation := exchange(job, f"{source}_{number}", prompt, completion):
-            yield conversation
+            yield Dropped("empty question")
+        else:
+            yield exchange(job, f"{source}_{row.number}", prompt, completion)
+
+    return job.each(rows, make)
 
 
 def question_lines(prompt: str) -> str:

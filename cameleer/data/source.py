@@ -3,24 +3,29 @@
 A source is a module of `cameleer.data.sources` (or an entry point of the group `cameleer.sources`)
 whose docstring is its card and which holds
 
-    CARD: Card                                      the card's facts
-    convert(job: Convert) -> Iterator[Conversation] the records in the file's order, streamed
+    CARD: Card                              the card's facts
+    convert(job: Convert) -> Iterator[Made] what the records give, in the file's order, streamed
 """
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
+from typing import TypeVar
 
 from cameleer.chat.conversation import Conversation
 from cameleer.chat.render import Rule
+from cameleer.core.errors import UserError
+from cameleer.core.files import OnBad
 from cameleer.core.folders import locate
 from cameleer.core.plugins import plugin, plugins
 
+R = TypeVar("R")
 HOME, GROUP = "cameleer.data.sources", "cameleer.sources"
 
 
@@ -62,20 +67,60 @@ class Card:
     derived_from: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """What a record gives where it gives no conversation: the reason, which is counted."""
+
+    reason: str
+
+
+Made = Conversation | Dropped
+BAD = "bad record"
+
+
 @dataclass
 class Convert:
     """One conversion: where the files are, by which rule, with which seed, and what was counted.
 
-    counts: `read`, `kept` and one `dropped: <reason>` for each reason.
+    strict: the first record that cannot be read is raised; otherwise it is dropped, counted and
+    told to `on_bad`. counts: `read`, which is the sum of `kept` and one `dropped: <reason>` for
+    each reason; and whatever else a source has to say. numbers: of the records, bad ones included.
     """
 
     folder: Path
     rule: Rule = "fixed"
     seed: int = 42
+    strict: bool = False
+    on_bad: OnBad = None
     counts: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)
+        self.numbers = itertools.count()
+
+    def bad(self, error: UserError) -> None:
+        """A record that cannot be read at all: it takes its number, and is dropped."""
+        next(self.numbers)
+        self.drop(error)
+
+    def drop(self, error: UserError) -> None:
+        """Count and tell a record that cannot be used, or raise what is wrong with it."""
+        if self.strict:
+            raise error
+        self.counts["read"] += 1
+        self.counts[f"dropped: {BAD}"] += 1
+        if self.on_bad:
+            self.on_bad(error)
+
+    def each(self, records: Iterable[R], make: Callable[[R], Iterable[Made]]) -> Iterator[Made]:
+        """What `make` gives for each record; one that it cannot use (UserError) goes whole."""
+        for record in records:
+            try:
+                made = list(make(record))
+            except UserError as error:
+                self.drop(error)
+            else:
+                yield from made
 
 
 def source_named(name: str) -> ModuleType:
@@ -89,15 +134,30 @@ def all_sources() -> dict[str, ModuleType]:
 
 
 def convert(
-    name: str, root: Path | None, rule: Rule = "fixed", seed: int = 42
+    name: str,
+    root: Path | None,
+    rule: Rule = "fixed",
+    seed: int = 42,
+    *,
+    strict: bool = False,
+    on_bad: OnBad = None,
 ) -> tuple[Iterator[Conversation], Counter[str]]:
-    """A source's conversations, streamed, and the counts that fill as they are read."""
+    """A source's conversations, streamed, and the counts that fill as they are read.
+
+    Files that cannot be read at all raise UserError; single records that cannot are dropped,
+    counted and told to `on_bad`, or with `strict` raised.
+    """
     module = source_named(name)
-    job = Convert(locate(root, "instruct", name, module.CARD.native), rule, seed)
+    folder = locate(root, "instruct", name, module.CARD.native)
+    job = Convert(folder, rule, seed, strict, on_bad)
 
     def counted() -> Iterator[Conversation]:
-        for conversation in module.convert(job):
-            job.counts["kept"] += 1
-            yield conversation
+        for made in module.convert(job):
+            job.counts["read"] += 1
+            if isinstance(made, Dropped):
+                job.counts[f"dropped: {made.reason}"] += 1
+            else:
+                job.counts["kept"] += 1
+                yield made
 
     return counted(), job.counts

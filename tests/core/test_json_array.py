@@ -1,5 +1,6 @@
 """Streaming a JSON array: the same values as json reads, and every mistake with its line."""
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -109,3 +110,59 @@ def test_missing_files_and_folders(tmp_path: Path) -> None:
         list(read_json_array(tmp_path / "none.json"))
     with pytest.raises(UserError, match="is a folder"):
         list(read_json_array(tmp_path))
+
+
+def told(path: Path) -> tuple[list[Any], list[str]]:
+    bad: list[UserError] = []
+    return [value for _, value in read_json_array(path, bad.append)], [str(e.line) for e in bad]
+
+
+RECORDS = [{"id": n, "turns": [{"from": "a"}, {"from": "b"}]} for n in range(5)]
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"id": 2', '"id": '),  # a value is gone
+        ('"id": 2', 'id": 2'),  # a quote is gone
+        ('"id": 2', '"id": 2}'),  # closed too early
+    ],
+)
+def test_what_is_broken_is_stepped_over(
+    tmp_path: Path, old: str, new: str, indent: int | None
+) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(RECORDS, indent=indent).replace(old, new))
+    found, bad = told(path)
+    assert [one for one in found if one in RECORDS] == [*RECORDS[:2], *RECORDS[3:]]
+    assert len(bad) == 1
+
+
+def test_a_file_that_ends_early_gives_what_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    text = json.dumps(RECORDS, indent=1)
+    path.write_text(text[: text.index('"id": 3')])
+    found, bad = told(path)
+    assert found == RECORDS[:3]
+    assert len(bad) == 1
+
+
+def test_bytes_that_are_not_utf8_cost_their_record_alone(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_bytes(b'\xef\xbb\xbf[\n{"id": 0},\n{"id": "\xff"},\r\n{"id": 2}]')
+    found, bad = told(path)
+    assert found == [{"id": 0}, {"id": 2}]
+    assert bad == ["3"]
+
+
+def test_a_gzip_file_that_ends_early_or_swells(tmp_path: Path) -> None:
+    path = tmp_path / "a.json.gz"
+    whole = gzip.compress(json.dumps(RECORDS * 5000).encode())
+    path.write_bytes(whole[:-3000])
+    found, bad = told(path)
+    assert found == (RECORDS * 5000)[: len(found)]
+    assert found
+    assert len(bad) == 1
+    path.write_bytes(gzip.compress(b"[1" + b" " * (1 << 28)))
+    assert len(told(path)[1]) == 1

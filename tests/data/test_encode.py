@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cameleer.chat.conversation import Conversation, Message
 from cameleer.chat.render import Rule
 from cameleer.data.encode import (
     WITH_INPUT,
@@ -17,7 +18,7 @@ from cameleer.data.encode import (
     instruct,
     question_lines,
 )
-from cameleer.data.source import Convert
+from cameleer.data.source import Convert, Dropped
 
 
 def job(rule: Rule = "paper", seed: int = 42) -> Convert:
@@ -82,19 +83,15 @@ def test_texts_go_in_stripped_and_whole(
 
 def test_fixed_strips_and_drops_what_is_empty() -> None:
     mine = job("fixed")
-    kept = exchange(mine, "a_b_1", " q\n", "\na ")
-    assert kept is not None
-    assert kept.source == "a_b"
-    assert [turn.content for turn in kept.messages] == ["q", "a"]
-    assert exchange(mine, "a_2", "q", " \n") is None
-    assert exchange(mine, "a_3", "\t", "a") is None
-    assert mine.counts == {"dropped: empty answer": 1, "dropped: empty question": 1}
+    kept = Conversation("a_b_1", "a_b", (Message("user", "q"), Message("assistant", "a")))
+    assert exchange(mine, "a_b_1", " q\n", "\na ") == kept
+    assert exchange(mine, "a_2", "q", " \n") == Dropped("empty answer")
+    assert exchange(mine, "a_3", "\t", "a") == Dropped("empty question")
 
 
 def test_paper_keeps_what_is_empty() -> None:
-    kept = exchange(job("paper"), "a_1", "q\n", "")
-    assert kept is not None
-    assert [turn.content for turn in kept.messages] == ["q\n", ""]
+    kept = Conversation("a_1", "a", (Message("user", "q\n"), Message("assistant", "")))
+    assert exchange(job("paper"), "a_1", "q\n", "") == kept
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from cameleer.data.sources import cot
 def read(
     name: str, root: Path, rule: Rule = "fixed", seed: int = 42
 ) -> tuple[list[Conversation], Counter[str]]:
-    stream, counts = convert(name, root, rule, seed)
+    stream, counts = convert(name, root, rule, seed, strict=True)
     return list(stream), counts
 
 
@@ -246,7 +246,7 @@ def test_sharegpt_reads_one_kind_of_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("rule", ["paper", "fixed"])
 def test_sharegpt_unknown_speaker(tmp_path: Path, rule: Rule) -> None:
     file = sharegpt(tmp_path, "hg", "hx")
-    with pytest.raises(UserError, match="record 1: unknown speaker 'x'") as caught:
+    with pytest.raises(UserError, match="unknown speaker 'x'") as caught:
         read("sharegpt", tmp_path, rule)
     line = [n for n, text in enumerate(file.read_text().split("\n"), 1) if text == " {"][1]
     assert (caught.value.file, caught.value.line) == (file, line)

@@ -74,7 +74,7 @@ def test_a_source(install: Install, tmp_path: Path, capsys: pytest.CaptureFixtur
     ]
     assert "haiku" in run(capsys, "data", "ls")[1]
     file.write_text("winter\tA poem.\n")
-    code, out, err = run(capsys, *convert)
+    code, out, err = run(capsys, *convert, "--strict")
     assert (code, out) == (2, "")
     assert err == "error: haikus/haiku.tsv:1: has 2 fields, 3 are needed\n"
 

@@ -12,9 +12,8 @@ and drops records without an instruction or an output.
 from collections.abc import Iterator
 from pathlib import Path
 
-from cameleer.chat.conversation import Conversation
 from cameleer.data.encode import Row, array_rows, instructions
-from cameleer.data.source import Card, Convert
+from cameleer.data.source import Card, Convert, Made
 
 CARD = Card(
     title="Code-Alpaca",
@@ -29,7 +28,7 @@ CARD = Card(
 )
 
 
-def convert(job: Convert) -> Iterator[Conversation]:
+def convert(job: Convert) -> Iterator[Made]:
     """The records in the order of the files."""
     paths = [job.folder / name for name in CARD.native]
     used = paths[:1] if job.rule == "paper" else [path for path in paths if path.exists()]
@@ -38,6 +37,6 @@ def convert(job: Convert) -> Iterator[Conversation]:
 
 def _rows(job: Convert, paths: list[Path]) -> Iterator[Row]:
     for path in paths:
-        for row in array_rows(path):
+        for row in array_rows(job, path):
             job.counts[f"of {path.name}"] += 1
             yield row

@@ -14,13 +14,14 @@ with the input as prompt and the explanation and "So the answer is …." as comp
 empty side dropped.
 """
 
+import itertools
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
-from cameleer.chat.conversation import Conversation
-from cameleer.core.errors import UserError
-from cameleer.data.encode import Row, exchange, jsonl_rows, question_lines
-from cameleer.data.source import Card, Convert
+from cameleer.core.files import read_lines
+from cameleer.data.encode import Row, exchange, jsonl_rows, question_lines, rows_in
+from cameleer.data.source import Card, Convert, Dropped, Made
 
 CARD = Card(
     title="CoT",
@@ -38,54 +39,58 @@ CARD = Card(
 SAMPLE = 50_000  # rows of each jsonl file
 
 
-def convert(job: Convert) -> Iterator[Conversation]:
+def convert(job: Convert) -> Iterator[Made]:
     """The sampled rows, zero-shot before few-shot, then those of the tsv files by file name."""
-    for number, (prompt, completion) in enumerate(_pairs(job)):
-        if conversation := exchange(job, f"cot_{number}", prompt, completion):
-            yield conversation
-
-
-def _pairs(job: Convert) -> Iterator[tuple[str, str]]:
+    taken = itertools.count()
     for name in CARD.native[:2]:
         path = job.folder / name
         if job.rule == "paper" or path.exists():
-            for row in _sample(job, path):
-                yield question_lines(row.text(job, "inputs")), row.text(job, "targets")
+            yield from job.each(_sampled(job, path), partial(_row, job, taken))
     if job.rule == "fixed":
         for path in sorted(job.folder.glob(CARD.native[2])):
-            yield from _tsv(job, path)
+            yield from job.each(_lines(job, path), partial(_line, job))
 
 
-def _sample(job: Convert, path: Path) -> Iterator[Row]:
-    """`SAMPLE` rows of a file, or all if it has no more. The file is read twice, to hold no more
-    rows in memory than are taken."""
-    total = sum(1 for _ in jsonl_rows(path))
-    job.counts["read"] += total
+def _row(job: Convert, taken: Iterator[int], row: Row | Dropped) -> Iterator[Made]:
+    if isinstance(row, Dropped):
+        yield row
+        return
+    # By the paper's rule an id is the place in the sample, as in its released files.
+    number = next(taken) if job.rule == "paper" else row.number
+    prompt, completion = question_lines(row.text(job, "inputs")), row.text(job, "targets")
+    yield exchange(job, f"cot_{number}", prompt, completion)
+
+
+def _sampled(job: Convert, path: Path) -> Iterator[Row | Dropped]:
+    """`SAMPLE` rows of a file, or all if it has no more, and a Dropped for each other one."""
+    total = rows_in(path)
     if total <= SAMPLE:
         if total < SAMPLE:
             job.counts[f"missing: rows of {path.name} to {SAMPLE}"] = SAMPLE - total
-        yield from jsonl_rows(path)
+        yield from jsonl_rows(job, path)
         return
-    job.counts["dropped: not in the sample"] += total - SAMPLE
     picked = job.random.sample(range(total), SAMPLE)
-    wanted = set(picked)
-    rows = {index: row for index, row in enumerate(jsonl_rows(path)) if index in wanted}
-    for index in picked if job.rule == "paper" else sorted(picked):
-        yield rows[index]
+    wanted, held = set(picked), {}
+    for index, row in enumerate(jsonl_rows(job, path)):
+        if index not in wanted:
+            yield Dropped("not in the sample")
+        elif job.rule == "paper":
+            held[index] = row
+        else:
+            yield row
+    yield from (held[index] for index in picked if held)
 
 
-def _tsv(job: Convert, path: Path) -> Iterator[tuple[str, str]]:
-    try:
-        with path.open(encoding="utf-8", newline="\n") as handle:
-            for number, line in enumerate(handle, 1):
-                cells = line.rstrip("\r\n").split("\t")
-                if len(cells) != 3:
-                    message = f"has {len(cells)} tab-separated fields, 3 are needed"
-                    raise UserError(message, file=path, line=number)
-                job.counts["read"] += 1
-                question, answer, explanation = (cell.replace("\\n", "\n") for cell in cells)
-                # An explanation alone would teach reasoning without a result: then drop the row.
-                worked = f"{explanation.strip()}\nSo the answer is {answer.strip()}."
-                yield question, worked if explanation.strip() and answer.strip() else ""
-    except UnicodeDecodeError:
-        raise UserError("is not UTF-8 text", file=path, hint="convert it to UTF-8") from None
+def _lines(job: Convert, path: Path) -> Iterator[Row]:
+    for line, text in read_lines(path, job.bad):
+        yield Row(path, line, next(job.numbers), {"cells": text.split("\t")})
+
+
+def _line(job: Convert, row: Row) -> Iterator[Made]:
+    cells = [cell.replace("\\n", "\n").strip() for cell in row.values["cells"]]
+    if len(cells) != 3:
+        raise row.error(f"has {len(cells)} tab-separated fields, 3 are needed")
+    question, answer, explanation = cells
+    # An explanation alone would teach reasoning without a result: then the row is dropped.
+    worked = f"{explanation}\nSo the answer is {answer}." if explanation and answer else ""
+    yield exchange(job, f"cot_{row.number}", question, worked)

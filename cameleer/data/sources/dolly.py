@@ -8,9 +8,8 @@ response; `paper` keeps them.
 
 from collections.abc import Iterator
 
-from cameleer.chat.conversation import Conversation
 from cameleer.data.encode import instructions, jsonl_rows
-from cameleer.data.source import Card, Convert
+from cameleer.data.source import Card, Convert, Made
 
 CARD = Card(
     title="Dolly",
@@ -28,6 +27,6 @@ CARD = Card(
 FIELDS = ("instruction", "context", "response")
 
 
-def convert(job: Convert) -> Iterator[Conversation]:
+def convert(job: Convert) -> Iterator[Made]:
     """The records in the file's order."""
-    return instructions(job, "dolly", jsonl_rows(job.folder / CARD.native[0]), FIELDS)
+    return instructions(job, "dolly", jsonl_rows(job, job.folder / CARD.native[0]), FIELDS)

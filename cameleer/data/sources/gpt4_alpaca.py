@@ -8,9 +8,8 @@ records without an instruction or an output; `paper` keeps them.
 
 from collections.abc import Iterator
 
-from cameleer.chat.conversation import Conversation
 from cameleer.data.encode import array_rows, instructions
-from cameleer.data.source import Card, Convert
+from cameleer.data.source import Card, Convert, Made
 
 CARD = Card(
     title="GPT4-Alpaca",
@@ -25,6 +24,6 @@ CARD = Card(
 )
 
 
-def convert(job: Convert) -> Iterator[Conversation]:
+def convert(job: Convert) -> Iterator[Made]:
     """The records in the file's order."""
-    return instructions(job, "gpt4_alpaca", array_rows(job.folder / CARD.native[0]))
+    return instructions(job, "gpt4_alpaca", array_rows(job, job.folder / CARD.native[0]))

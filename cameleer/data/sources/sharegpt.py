@@ -17,11 +17,13 @@ is left is dropped if the roles do not alternate or a message is empty.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 
 from cameleer.chat.conversation import Conversation, Message
 from cameleer.data.encode import Row, array_rows
-from cameleer.data.source import Card, Convert
+from cameleer.data.source import Card, Convert, Dropped, Made
 
 CARD = Card(
     title="ShareGPT",
@@ -44,39 +46,40 @@ SPEAKERS = {"human": "user", "user": "user", "gpt": "assistant", "chatgpt": "ass
 DROPPED = ("system", "bing")  # the paper drops every conversation in which they speak
 
 
-def convert(job: Convert) -> Iterator[Conversation]:
+def convert(job: Convert) -> Iterator[Made]:
     """The conversations in the files' order; `sharegpt_<n>` is the n-th read, from 0."""
     found = (sorted(job.folder.glob(pattern)) for pattern in CARD.native)
     paths = next(filter(None, found), [])
-    for row in (row for path in paths for row in array_rows(path)):
-        number = job.counts["read"]
-        job.counts["read"] += 1
-        turns = _turns(job, row, number)
-        messages, reason = (_paper if job.rule == "paper" else _fixed)(job, turns)
-        if reason:
-            job.counts[f"dropped: {reason}"] += 1
-        else:
-            yield Conversation(f"sharegpt_{number}", "sharegpt", tuple(messages))
+    rows = (row for path in paths for row in array_rows(job, path))
+    return job.each(rows, partial(_conversation, job))
 
 
-def _turns(job: Convert, row: Row, number: int) -> list[tuple[str, str]]:
+def _conversation(job: Convert, row: Row) -> Iterator[Made]:
+    messages, reason = (_paper if job.rule == "paper" else _fixed)(job, _turns(job, row))
+    if reason:
+        yield Dropped(reason)
+    else:
+        yield Conversation(f"sharegpt_{row.number}", "sharegpt", tuple(messages))
+
+
+def _turns(job: Convert, row: Row) -> list[tuple[str, str]]:
     """(speaker, text) of each turn; the speaker is known, the text is text."""
     turns = row.values.get("conversations")
     if not isinstance(turns, list):
-        raise row.error(f"of record {number} is missing or not a list", "conversations")
+        raise row.error("is missing or not a list", "conversations")
     checked = []
     for index, turn in enumerate(turns):
         field = f"conversations.{index}"
         if not isinstance(turn, dict):
-            raise row.error(f"of record {number} is not an object", field)
+            raise row.error("is not an object", field)
         speaker = turn.get("from")
         if not isinstance(speaker, str) or (speaker not in SPEAKERS and speaker not in DROPPED):
             known = ", ".join((*SPEAKERS, *DROPPED))
-            message = f"of record {number}: unknown speaker {speaker!r}"
+            message = f"unknown speaker {speaker!r}"
             raise row.error(message, f"{field}.from", f"known are {known}")
         if not isinstance(turn.get("value"), str):
-            raise row.error(f"of record {number} is missing or not text", f"{field}.value")
-        checked.append((speaker, Row(row.file, row.line, turn).text(job, "value")))
+            raise row.error("is missing or not text", f"{field}.value")
+        checked.append((speaker, replace(row, values=turn).text(job, "value")))
     return checked
 
 

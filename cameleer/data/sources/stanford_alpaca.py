@@ -7,9 +7,8 @@ Rule `fixed` drops records without an instruction or an output; `paper` keeps th
 
 from collections.abc import Iterator
 
-from cameleer.chat.conversation import Conversation
 from cameleer.data.encode import array_rows, instructions
-from cameleer.data.source import Card, Convert
+from cameleer.data.source import Card, Convert, Made
 
 CARD = Card(
     title="Alpaca",
@@ -24,6 +23,6 @@ CARD = Card(
 )
 
 
-def convert(job: Convert) -> Iterator[Conversation]:
+def convert(job: Convert) -> Iterator[Made]:
     """The records in the file's order."""
-    return instructions(job, "stanford_alpaca", array_rows(job.folder / CARD.native[0]))
+    return instructions(job, "stanford_alpaca", array_rows(job, job.folder / CARD.native[0]))
