@@ -1,0 +1,199 @@
+"""Tokenising by pieces: text is cut where no token can reach across, and a piece is read once.
+
+Most of what a tokenizer is given it has seen before: words with the blank before them and the
+punctuation behind them. Such pieces are kept with their token ids, so that a text costs one search
+for its pieces and one look-up for each; only new pieces are given to the tokenizer.
+
+A cut is made before a single blank, and after a single line break, between visible characters.
+Whether every token ends there follows from what the tokenizer is made of:
+
+- byte-level (GPT-2, Pythia, OLMo, Llama 3, Qwen 2, SmolLM): it splits text by a regular expression
+  before all else, and no alternative of those in `SPLITS` goes on past a cut or looks behind it;
+- sentence pieces by byte-pair merging (LLaMA, Llama 2, Mistral): merges know no words, but none can
+  reach across a cut if no entry of the vocabulary has characters of both its sides.
+
+Any other tokenizer is not read by pieces.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from array import array
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+BLANK = "▁"
+MOST, LONGEST = 1 << 18, 48  # pieces kept (some 50 MB), and characters of those worth keeping
+
+# A piece begins with the blank before it and ends with the line break behind it. White space of
+# other kinds, or more than one of it, stays within the piece together with what follows.
+find_pieces = re.compile(r"\s*\S+(?:(?![ \n]\S)\s+\S*)*\n?|\s+").findall
+
+DIGITS = r"\p{N}"
+WORDS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|",
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+)
+SPLITS = {DIGITS.join(WORDS), (DIGITS + "{1,3}").join(WORDS)}
+"""Expressions of Qwen 2 and Llama 3; that of GPT-2 is built into the byte-level pre-tokenizer."""
+
+
+class Known(dict[str, bytes]):
+    """Token ids, as uint32, of every piece; those of a new one are asked for once."""
+
+    def __init__(self, read: Callable[[str], list[int]]) -> None:
+        super().__init__()
+        self.read = read
+
+    def __missing__(self, piece: str) -> bytes:
+        ids = array("I", self.read(piece)).tobytes()
+        if len(piece) <= LONGEST:
+            if len(self) >= MOST:
+                self.clear()
+            self[piece] = ids
+        return ids
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """A tokenizer that reads by pieces.
+
+    before, after: ids that it adds around a text; end: its end token's; opening: what it puts
+    before each stretch between end tokens; first_only: before the first one only, and not where a
+    blank stands already; refused: texts that hold one of these are not read here.
+    """
+
+    known: Known
+    eos: str
+    before: bytes
+    after: bytes
+    end: bytes
+    opening: str = ""
+    first_only: bool = False
+    refused: tuple[str, ...] = ()
+
+    def refuses(self, text: str) -> bool:
+        """Whether the text is beyond what is surely read right; the end token is none of that."""
+        return any(one in text for one in self.refused)
+
+    def stretch(self, text: str, *, begins: bool = False, first: bool = False) -> bytes:
+        """Ids, as uint32, of a text without end tokens; both its ends must be cuts.
+
+        begins: it stands at the beginning or after an end token; first: at the beginning.
+        """
+        found = find_pieces(text)
+        if begins and found and (not self.first_only or (first and found[0][0] != " ")):
+            found[0] = self.opening + found[0]
+        return b"".join(map(self.known.__getitem__, found))
+
+    def whole(self, text: str) -> bytes:
+        """Ids, as uint32, of a whole text, with those that the tokenizer adds around it."""
+        stretches = [
+            self.stretch(part, begins=True, first=number == 0)
+            for number, part in enumerate(text.split(self.eos))
+        ]
+        return self.before + self.end.join(stretches) + self.after
+
+
+def is_cut(left: str, right: str) -> bool:
+    """Whether `left` ends and `right` begins at a line break's cut."""
+    return left[-1:] == "\n" and not (left[-2:-1] or " ").isspace() and not right[:1].isspace()
+
+
+def by_pieces(backend: Any, eos: str) -> Pieces | None:
+    """A tokenizers.Tokenizer read by pieces, or None if it could read a text otherwise so."""
+    state = json.loads(backend.to_str())
+    if not _plain_added_tokens(state["added_tokens"], eos) or state["model"].get("dropout"):
+        return None
+    added = [token["content"] for token in state["added_tokens"]]
+    sample = backend.encode("a")
+    own = len(sample) - sum(sample.special_tokens_mask)
+    lead = sample.special_tokens_mask.index(0)
+    ids = array("I", sample.ids)
+    around = ids[:lead].tobytes(), ids[lead + own :].tobytes()
+    end = array("I", [backend.token_to_id(eos)]).tobytes()
+    if _is_byte_level(state):
+
+        def read(piece: str) -> list[int]:
+            return backend.encode(piece, add_special_tokens=False).ids  # type: ignore[no-any-return]
+
+        return Pieces(Known(read), eos, *around, end)
+    if (opening := _sentence_piece_opening(state)) is None:
+        return None
+    model = backend.model
+
+    def merge(piece: str) -> list[int]:
+        return [token.id for token in model.tokenize(piece.replace(" ", BLANK))]
+
+    refused = (BLANK, *(token for token in added if token != eos))
+    return Pieces(Known(merge), eos, *around, end, *opening, refused)
+
+
+def _plain_added_tokens(added: list[dict[str, Any]], eos: str) -> bool:
+    """Whether no added token reaches across a cut, or hides an end token that begins later."""
+    for token in added:
+        text = token["content"]
+        if token["lstrip"] or token["rstrip"] or token["single_word"]:
+            return False
+        if re.search(r"\s", text) and not text.isspace():
+            return False
+        if text != eos and any(text.endswith(eos[:size]) for size in range(1, len(eos) + 1)):
+            return False
+        if text != eos and text.startswith(eos):
+            return False
+    return any(token["content"] == eos for token in added)
+
+
+def _steps(part: dict[str, Any] | None, inner: str) -> list[dict[str, Any]]:
+    """The steps of a normalizer or pre-tokenizer, which may be none, one, or a sequence."""
+    if part is None:
+        return []
+    return list(part[inner]) if part["type"] == "Sequence" else [part]
+
+
+def _is_byte_level(state: dict[str, Any]) -> bool:
+    normal = _steps(state["normalizer"], "normalizers")
+    *splits, last = _steps(state["pre_tokenizer"], "pretokenizers") or [{"type": None}]
+    if last["type"] != "ByteLevel" or last["add_prefix_space"]:
+        return False
+    by_expression = False
+    for split in splits:
+        if split["type"] == "Split":
+            known = split["pattern"].get("Regex") in SPLITS and not split["invert"]
+            if not known or split["behavior"] != "Isolated":
+                return False
+            by_expression = True
+        elif split["type"] != "Digits":
+            return False
+    return (last["use_regex"] or by_expression) and all(one["type"] == "NFC" for one in normal)
+
+
+def _sentence_piece_opening(state: dict[str, Any]) -> tuple[str, bool] | None:
+    """What is put before a text, and whether not after end tokens; None if cuts are not sure."""
+    model = state["model"]
+    if model["type"] != "BPE" or model["ignore_merges"] or not _cuts_hold(model):
+        return None
+    blanks = {"type": "Replace", "pattern": {"String": " "}, "content": BLANK}
+    prepend = {"type": "Prepend", "prepend": BLANK}
+    if state["pre_tokenizer"] is None:
+        steps = _steps(state["normalizer"], "normalizers")
+        return (BLANK, False) if steps == [prepend, blanks] else None
+    metaspace = {"type": "Metaspace", "replacement": BLANK, "split": False}
+    scheme = state["pre_tokenizer"].get("prepend_scheme")
+    same = state["pre_tokenizer"] == metaspace | {"prepend_scheme": scheme}
+    if not same or state["normalizer"] is not None or scheme not in ("first", "never"):
+        return None
+    return (BLANK if scheme == "first" else "", True)
+
+
+def _cuts_hold(model: dict[str, Any]) -> bool:
+    """Whether no entry of the vocabulary reaches across a cut, and every character is known."""
+    vocabulary = model["vocab"]
+    if model["fuse_unk"] and not model["byte_fallback"]:
+        return False
+    if not all(f"<0x{byte:02X}>" in vocabulary for byte in range(256)):
+        return False
+    across = re.compile(rf"[^{BLANK}]{BLANK}|\n.", re.DOTALL)
+    return not any(across.search(entry) for entry in vocabulary)
