@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import Annotated, Any
+
+import typer
 
 from cameleer.cli.options import (
     DataOption,
@@ -13,32 +15,92 @@ from cameleer.cli.options import (
     out_folder,
     show,
 )
+from cameleer.core.console import note, warn
 
 app = group("Mixtures of data sets.")
+
+Mixture = Annotated[str, typer.Argument(help="MIX.yaml, or the name of a mixture (`mix ls`).")]
+
+
+@app.command("ls")
+def mix_ls(json: Json = False) -> None:
+    """The mixtures that come with us; each can be built, and be a part of another.
+
+    Example: `cameleer mix ls`
+    """
+    from cameleer.data.mixture import load_mixture, named_mixtures
+
+    rows = []
+    for name in named_mixtures():
+        read = load_mixture(name)
+        rows.append(
+            {"mixture": name, "parts": ", ".join(p.name for p in read.parts), "about": read.about}
+        )
+    show(json, {"mixtures": rows}, "", rows)
+
+
+@app.command("plan")
+def mix_plan(
+    mixture: Mixture, overrides: Overrides = None, data: DataOption = None, json: Json = False
+) -> None:
+    """What a mixture would take of each part, without writing anything.
+
+    Example: `cameleer mix plan mix.yaml total=50000`
+    """
+    from cameleer.data.mixing import plan
+    from cameleer.data.mixture import load_mixture
+    from cameleer.model.load import load_tokenizer
+
+    read = load_mixture(mixture, overrides or ())
+    _show(json, {}, plan(read, data, load_tokenizer))
 
 
 @app.command("build")
 def mix_build(
-    config: Path,
+    mixture: Mixture,
     output: Output,
     overrides: Overrides = None,
     data: DataOption = None,
     json: Json = False,
 ) -> None:
-    """A fingerprinted mixture: conversations.jsonl, and a manifest with each source's weight.
+    """A fingerprinted mixture: conversations.jsonl, a manifest, and MIXTURE.md for people.
 
-    Example: `cameleer mix build mix.yaml --data data -o mixtures/tulu`
+    Example: `cameleer mix build tulu rule=paper --data data -o mixtures/tulu`
     """
-    from cameleer.core.config import load_config
     from cameleer.core.files import read_json
-    from cameleer.data.mixture import MixConfig, build, mix_stage
+    from cameleer.data.mixing import build, mix_stage
+    from cameleer.data.mixture import load_mixture
+    from cameleer.model.load import load_tokenizer
 
-    read = load_config(config, MixConfig, overrides or ())
-    folder = build(read, data, mix_stage(read, data, out_folder(output)))
-    outcome = read_json(folder / "manifest.json")["outcome"]
+    read = load_mixture(mixture, overrides or ())
+    stage = mix_stage(read, data, out_folder(output), load_tokenizer)
+    folder = build(read, data, stage, load_tokenizer)
+    _show(json, {"folder": str(folder)}, read_json(folder / "manifest.json")["outcome"])
+
+
+def _show(json: bool, where: dict[str, str], outcome: dict[str, Any]) -> None:
+    tokens = outcome["measure"] == "supervised_tokens"
+    weight = "token_share" if tokens else "answer_share"
     rows = [
-        {"source": name, "conversations": f["taken"], "messages": f["messages"],
-         "share": f"{f['share']:.1%}", "of answers": f"{f['answer_share']:.1%}"}
-        for name, f in outcome["sources"].items()
-    ]  # fmt: skip
-    show(json, {"folder": str(folder), **outcome}, read.name, rows)
+        {
+            "part": name,
+            "asked for": facts["asked"],
+            "read": facts["read"],
+            "dropped": sum(n for key, n in facts.items() if key.startswith("dropped: ")),
+            "taken": facts["taken"],
+            "of those again": facts["repeats"],
+            "conversations": f"{facts['share']:.1%}",
+            "learned tokens" if tokens else "answers' characters": f"{facts[weight]:.1%}",
+            "licence": facts["licence"],
+        }
+        for name, facts in outcome["sources"].items()
+    ]
+    show(json, {**where, **outcome}, outcome["name"], rows)
+    for text in outcome["warnings"]:
+        warn(text)
+    for name, facts in outcome["sources"].items():
+        for reason, count in facts.items():
+            if reason.startswith("dropped: "):
+                note(f"{name}: {count} {reason}")
+    strictest = outcome["strictest"]
+    note(f"strictest licence: {strictest} ({outcome['licences'][strictest]})")

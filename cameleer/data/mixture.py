@@ -1,216 +1,206 @@
-"""Mixtures: parts of sources, sampled and shuffled by a seed, as one fingerprinted folder."""
+"""What a mixture is: parts of sources, files and other mixtures, and how much of each is taken."""
 
 from __future__ import annotations
 
-import random
-from array import array
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, Literal
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, PositiveInt, model_validator
 
-from cameleer.chat.conversation import Conversation, read_conversations
 from cameleer.chat.render import Rule
-from cameleer.core.artifact import Stage
-from cameleer.core.config import Config
-from cameleer.core.console import note, progress
-from cameleer.core.errors import UserError
-from cameleer.core.files import replacing, sha256_file, to_json
-from cameleer.core.folders import locate
-from cameleer.data.source import convert, source_named
+from cameleer.core.config import Config, load_config
+from cameleer.core.errors import UserError, unknown
+from cameleer.data.filters import Filters
 
-CONVERSATIONS = "conversations.jsonl"
+NAMED = Path(__file__).parent / "mixtures"
+Unit = Literal["examples", "tokens"]
 
 
 class Part(Config):
-    """One part of a mixture: a source, or a file of conversations; all of it, or a sample.
+    """One part of a mixture: a source, a file of conversations, or another mixture.
 
     source: name of a source, read by `rule` from the folder `from` (default: the data folder).
-    file: a conversations file instead. count, fraction: how much is taken, at most one of them.
+    file: a conversations file; licence: what it is under. mix: a named mixture, a YAML file, or a
+    mixture in place.
+    name: default the source's, the mixture's, or the file's without its ending.
+    seed: of the part's sample; default: made of the mixture's seed and the part's name.
+
+    How much of it is taken: all, `count`, `fraction`, or as its `weight` among all parts says.
+    repeat: so many times over. max_count, max_tokens: conversations and supervised tokens that it
+    gives at most, all repeats included. filters: applied before anything is counted or taken.
     """
 
     model_config = ConfigDict(populate_by_name=True)
 
+    name: str = Field(default="", pattern=r"^[^/]+$")
     source: str | None = None
     folder: Path | None = Field(default=None, alias="from")
+    rule: Rule | None = None
     file: Path | None = None
-    rule: Rule = "fixed"
-    count: int | None = Field(default=None, ge=1)
+    licence: str | None = None
+    mix: MixConfig | str | None = None
+    seed: int | None = None
+    count: PositiveInt | None = None
     fraction: float | None = Field(default=None, gt=0, le=1)
+    weight: float | None = Field(default=None, gt=0)
+    repeat: PositiveInt = 1
+    max_count: PositiveInt | None = None
+    max_tokens: PositiveInt | None = None
+    filters: Filters = Filters()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        """A part without a name of its own has that of its origin."""
+        if not isinstance(value, dict) or value.get("name"):
+            return value
+        mix = value.get("mix")
+        inline = mix.get("name") if isinstance(mix, dict) else getattr(mix, "name", None)
+        file = value.get("file") or (mix if isinstance(mix, str) else None)
+        stem = Path(file).stem if isinstance(file, str | Path) else None
+        return {**value, "name": value.get("source") or inline or stem or "part"}
 
     @model_validator(mode="after")
     def _one_origin_and_one_amount(self) -> Part:
-        if (self.source is None) == (self.file is None):
-            raise ValueError("a part has either 'source' or 'file'")
-        if self.file and self.model_fields_set & {"folder", "rule"}:
-            raise ValueError("'from' and 'rule' go with 'source', not with 'file'")
-        if self.count is not None and self.fraction is not None:
-            raise ValueError("a part has 'count' or 'fraction', not both")
+        given = self.model_fields_set
+        if sum(origin is not None for origin in (self.source, self.file, self.mix)) != 1:
+            raise ValueError("a part has one of 'source', 'file' and 'mix'")
+        for field, origin in (("folder", "source"), ("rule", "source"), ("licence", "file")):
+            if field in given and getattr(self, origin) is None:
+                shown = "from" if field == "folder" else field
+                raise ValueError(f"'{shown}' goes with '{origin}'")
+        if sum(x is not None for x in (self.count, self.fraction, self.weight)) > 1:
+            raise ValueError("a part has one of 'count', 'fraction' and 'weight'")
+        if self.weight is not None and self.repeat > 1:
+            raise ValueError("'repeat' does not go with 'weight', which repeats as is needed")
         return self
 
     @property
-    def name(self) -> str:
-        """The source's name, or the file's without its ending."""
-        return self.source or (self.file.stem if self.file else "")
+    def asked(self) -> str:
+        """How much of it is asked for, in words."""
+        words = [
+            self.count and f"{self.count:,}",
+            self.fraction and f"{self.fraction:.4g} of it",
+            self.weight and f"weight {self.weight:.4g}",
+            self.repeat > 1 and f"{self.repeat} times",
+            self.max_count and f"at most {self.max_count:,}",
+            self.max_tokens and f"at most {self.max_tokens:,} tokens",
+        ]
+        return ", ".join(word for word in words if word) or "all"
 
 
 class MixConfig(Config):
-    """A mixture: its name, a word about it, the seed of all its choices, and its parts."""
+    """A mixture: its name, a word about it, the seed of all its choices, and its parts.
+
+    seed: default 42, or what the mixture around it makes of its own.
+    rule: by which sources are read that do not say; default `fixed`.
+    weigh: what the parts' weights are shares of, examples (conversations) or supervised tokens.
+    total: how many of them, with weights; default: as many as there are without a repetition.
+    filters: for all parts together, after their own; duplicates are dropped across parts.
+    tokenizer: folder, hub id or `embedded:NAME`; needed where tokens are spoken of. Tokens are
+    counted in `template`, and supervised ones only up to `max_seq_length`, as training cuts there.
+    """
 
     name: str
     about: str = ""
-    seed: int = 42
+    seed: int | None = None
+    rule: Rule | None = None
+    tokenizer: str | None = None
+    template: str = "tulu"
+    max_seq_length: PositiveInt | None = None
+    weigh: Unit = "examples"
+    total: PositiveInt | None = None
+    filters: Filters = Filters()
     parts: list[Part] = Field(min_length=1)
 
     @model_validator(mode="after")
     def _names_differ(self) -> MixConfig:
         for name, times in Counter(part.name for part in self.parts).items():
             if times > 1:
-                raise ValueError(f"{times} parts are named '{name}'; names must differ")
+                raise ValueError(
+                    f"{times} parts are named '{name}'; names must differ: give one a 'name'"
+                )
         return self
 
+    @model_validator(mode="after")
+    def _weights_for_all_or_none(self) -> MixConfig:
+        without = [part.name for part in self.parts if part.weight is None]
+        if without and len(without) < len(self.parts):
+            raise ValueError(f"part '{without[0]}' has no 'weight', others have: give it to all")
+        if without and (self.total is not None or self.weigh == "tokens"):
+            field = "weigh" if self.total is None else "total"
+            raise ValueError(f"'{field}' goes with parts that have a 'weight'")
+        return self
 
-def mix_stage(config: MixConfig, data_root: Path | None, folder: Path) -> Stage:
-    """The stage that builds a mixture in `folder`; reads its inputs to fingerprint them.
+    @property
+    def weighted(self) -> bool:
+        return self.parts[0].weight is not None
 
-    What decides the result are seed, parts and the contents of native files: not where they lie,
-    nor the mixture's name.
+
+Part.model_rebuild()
+
+
+def named_mixtures() -> dict[str, Path]:
+    """The files of the mixtures that come with us, by name."""
+    return {path.stem: path for path in sorted(NAMED.glob("*.yaml"))}
+
+
+def load_mixture(given: str, overrides: Sequence[str] = ()) -> MixConfig:
+    """The mixture that a name or a YAML file stands for."""
+    named = named_mixtures()
+    if given not in named and Path(given).suffix not in (".yaml", ".yml"):
+        raise unknown("mixture", given, named, "cameleer mix ls")
+    return load_config(named.get(given) or Path(given), MixConfig, overrides)
+
+
+def expand(config: MixConfig) -> MixConfig:
+    """The mixture with all mixtures that it names put in place.
+
+    Raises UserError for one that is not there or holds itself, for mixtures that count tokens in
+    another way than the outermost does, and for tokens that are spoken of without a tokenizer.
     """
-    inputs = {
-        f"{part.name}/{name}": sha256_file(path)
-        for part in config.parts
-        for name, path in _native_files(part, data_root).items()
-    }
-    parts = [
-        {"name": part.name, **part.model_dump(exclude={"folder", "file"})} for part in config.parts
+    whole = _expand(config, (config.name,))
+    _require_one_way_of_counting(whole, whole)
+    return whole
+
+
+def _expand(config: MixConfig, trail: tuple[str, ...]) -> MixConfig:
+    parts = []
+    for part in config.parts:
+        if part.mix is not None:
+            given = part.mix if isinstance(part.mix, str) else None
+            inner = part.mix if isinstance(part.mix, MixConfig) else load_mixture(part.mix)
+            if given is not None and given in trail:
+                circle = " > ".join((*trail[trail.index(given) :], given))
+                raise UserError(f"part '{part.name}' of '{config.name}' holds itself: {circle}")
+            inner = _expand(inner, (*trail, given or inner.name))
+            part = part.model_copy(update={"mix": inner})
+        parts.append(part)
+    return config.model_copy(update={"parts": parts})
+
+
+def _require_one_way_of_counting(outer: MixConfig, here: MixConfig) -> None:
+    for field in ("tokenizer", "template", "max_seq_length"):
+        if field in here.model_fields_set and getattr(here, field) != getattr(outer, field):
+            raise UserError(
+                f"mixture '{here.name}' counts tokens with another '{field}' than '{outer.name}'",
+                field=field,
+                hint=f"say in '{outer.name}', which holds the other, what is meant",
+            )
+    speaks = [f"mixture '{here.name}'"] * (here.weigh == "tokens" or here.filters.needs_tokens)
+    speaks += [
+        f"part '{part.name}'"
+        for part in here.parts
+        if part.max_tokens is not None or part.filters.needs_tokens
     ]
-    return Stage("mix", folder, {"seed": config.seed, "parts": parts}, inputs)
-
-
-def _native_files(part: Part, data_root: Path | None) -> dict[str, Path]:
-    """The files that a part is read from, by their names in its folder."""
-    if part.file is not None:
-        if not part.file.is_file():
-            raise UserError("no such file", file=part.file, hint="check the part's 'file'")
-        return {part.file.name: part.file}
-    native = source_named(part.name).CARD.native
-    folder = locate(part.folder or data_root, "instruct", part.name, native)
-    paths = sorted({path for pattern in native for path in folder.glob(pattern)})
-    return {path.relative_to(folder).as_posix(): path for path in paths}
-
-
-@dataclass
-class _Read:
-    """What was read of a part.
-
-    starts: [kept + 1] where its conversations begin in the spool, and where the last ends;
-    messages, answers: [kept] messages, and characters of the assistant's, in each.
-    """
-
-    counts: Counter[str]
-    starts: array[int]
-    messages: array[int] = field(default_factory=lambda: array("q"))
-    answers: array[int] = field(default_factory=lambda: array("q"))
-
-
-def build(config: MixConfig, data_root: Path | None, stage: Stage) -> Path:
-    """Build the mixture unless it is there; returns the folder, which holds conversations.jsonl.
-
-    Conversations pass through a spool file, so that memory holds only their positions. Each part is
-    sampled by its own seed: adding a part changes no other part's picks. The manifest's outcome is
-    `conversations` and, for each part in `sources`, the counts of its conversion, `taken`,
-    `messages`, and its `share` of conversations and `answer_share` of the assistant's characters
-    (close to its weight in the loss). Raises UserError if a part has less than is asked for.
-    """
-
-    def work(folder: Path) -> dict[str, Any]:
-        spool = folder / "spool.jsonl"
-        with spool.open("wb") as out:
-            read = [_spool(part, data_root, out) for part in config.parts]
-        picks = [_picks(config, index, one) for index, one in enumerate(read)]
-        order = [(part, pick) for part, picked in enumerate(picks) for pick in picked]
-        random.Random(config.seed).shuffle(order)
-        with (
-            spool.open("rb") as source,
-            replacing(folder / CONVERSATIONS, "wb") as out,
-            progress(f"write {config.name}", len(order)) as ticker,
-        ):
-            for part, pick in order:
-                begin, end = read[part].starts[pick], read[part].starts[pick + 1]
-                source.seek(begin)
-                out.write(source.read(end - begin))
-                ticker.advance()
-        spool.unlink()
-        return {"name": config.name, "about": config.about, **_outcome(config, read, picks)}
-
-    stage.run(work)
-    return stage.folder
-
-
-def _spool(part: Part, data_root: Path | None, out: IO[bytes]) -> _Read:
-    """Append all of a part's conversations to the spool."""
-    conversations, counts = _open(part, data_root)
-    read = _Read(counts, array("q", [out.tell()]))
-    for conversation in conversations:
-        if conversation.source == "unnamed":
-            conversation = replace(conversation, source=part.name)
-        out.write((to_json(conversation.to_row()) + "\n").encode())
-        read.starts.append(out.tell())
-        read.messages.append(len(conversation.messages))
-        answers = (turn.content for turn in conversation.messages if turn.role == "assistant")
-        read.answers.append(sum(map(len, answers)))
-    note(f"{part.name}: {len(read.messages)} conversations")
-    return read
-
-
-def _open(part: Part, data_root: Path | None) -> tuple[Iterator[Conversation], Counter[str]]:
-    if part.file is None:
-        return convert(part.name, part.folder or data_root, part.rule)
-    counts: Counter[str] = Counter()
-
-    def counted(path: Path) -> Iterator[Conversation]:
-        for conversation in read_conversations(path):
-            counts.update(("read", "kept"))
-            yield conversation
-
-    return counted(part.file), counts
-
-
-def _picks(config: MixConfig, index: int, read: _Read) -> list[int]:
-    """Which of a part's conversations are taken, in their order."""
-    part, there = config.parts[index], len(read.messages)
-    if not there:
-        raise UserError(f"part '{part.name}' gives no conversation", field=f"parts.{index}")
-    count = there
-    if part.count is not None:
-        count = part.count
-    elif part.fraction is not None:
-        count = max(1, round(part.fraction * there))
-    if count > there:
+    if speaks and outer.tokenizer is None:
         raise UserError(
-            f"{count} of '{part.name}' are asked for, it gives {there}",
-            field=f"parts.{index}.count",
-            hint=f"ask for at most {there}, or leave 'count' out to take all",
+            f"{speaks[0]} counts tokens, and '{outer.name}' names no tokenizer to count with",
+            field="tokenizer",
+            hint="a folder, a hub id, or embedded:smollm2-135m-instruct",
         )
-    return sorted(random.Random(f"{config.seed}/{part.name}").sample(range(there), count))
-
-
-def _outcome(config: MixConfig, read: list[_Read], picks: list[list[int]]) -> dict[str, Any]:
-    taken = sum(map(len, picks))
-    answers = [
-        sum(one.answers[pick] for pick in picked) for one, picked in zip(read, picks, strict=True)
-    ]
-    sources = {
-        part.name: {
-            **one.counts,
-            "taken": len(picked),
-            "messages": sum(one.messages[pick] for pick in picked),
-            "share": len(picked) / taken,
-            "answer_share": characters / max(1, sum(answers)),
-        }
-        for part, one, picked, characters in zip(config.parts, read, picks, answers, strict=True)
-    }
-    return {"conversations": taken, "sources": sources}
+    for part in here.parts:
+        if isinstance(part.mix, MixConfig):
+            _require_one_way_of_counting(outer, part.mix)

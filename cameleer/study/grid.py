@@ -10,9 +10,10 @@ from typing import Any
 from cameleer.core.artifact import Stage
 from cameleer.core.files import read_json, write_json
 from cameleer.data.miniature import miniature_stage
-from cameleer.data.mixture import MixConfig, mix_stage
+from cameleer.data.mixing import mix_stage
+from cameleer.data.mixture import MixConfig
 from cameleer.evals.runner import EvalSpec, eval_stage
-from cameleer.model.load import model_fingerprint, model_folder
+from cameleer.model.load import load_tokenizer, model_fingerprint, model_folder
 from cameleer.study.study import Base, Study, label_of
 from cameleer.train.config import TrainConfig
 
@@ -78,7 +79,8 @@ class Grid:
         self.works = [self._work(cell) for cell in cells(study)]
 
     def _mix(self, mixture: MixConfig) -> Stage:
-        return self._placed(mix_stage(mixture, self.data, self.folder / "mix" / mixture.name))
+        folder = self.folder / "mix" / mixture.name
+        return self._placed(mix_stage(mixture, self.data, folder, load_tokenizer))
 
     def _placed(self, stage: Stage) -> Stage:
         """The stage in a folder that bears its fingerprint: another setting is another folder."""

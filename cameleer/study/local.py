@@ -19,7 +19,8 @@ from pathlib import Path
 from cameleer.core.console import note, warn
 from cameleer.core.errors import UserError
 from cameleer.data.miniature import make
-from cameleer.data.mixture import build
+from cameleer.data.mixing import build
+from cameleer.model.load import load_tokenizer
 from cameleer.report.page import write_report
 from cameleer.study.grid import Grid, Work, data_stage
 from cameleer.study.study import EngineSpec, Study
@@ -38,7 +39,7 @@ def run_study(study: Study, folder: Path) -> Path:
         make(study.miniature, data_stage(study, folder))
     grid = Grid(study, folder)
     for mixture in study.mixtures:
-        build(mixture, grid.data, grid.mixes[mixture.name])
+        build(mixture, grid.data, grid.mixes[mixture.name], load_tokenizer)
     failed = _run_cells(grid)
     grid.write_index(failed)
     page = write_report(folder, folder / "report")

@@ -11,7 +11,8 @@ from cameleer.chat.conversation import Conversation, Message, read_conversations
 from cameleer.core.config import load_config
 from cameleer.core.errors import UserError
 from cameleer.core.files import read_json, write_jsonl
-from cameleer.data.mixture import MixConfig, Part, build, mix_stage
+from cameleer.data.mixing import build, mix_stage
+from cameleer.data.mixture import MixConfig, Part
 
 
 @pytest.fixture
@@ -62,6 +63,7 @@ def test_parts_are_taken_and_counted(data: Path, tmp_path: Path) -> None:
     names = [one.source for one in found]
     assert names != sorted(names)
     assert sorted(path.name for path in (tmp_path / "mix").iterdir()) == [
+        "MIXTURE.md",
         "conversations.jsonl",
         "manifest.json",
     ]
@@ -141,12 +143,16 @@ def test_fingerprint_is_of_contents_not_places(data: Path, tmp_path: Path) -> No
     [
         ("name: m\nparts: []\n", 2, "at least 1"),
         ("name: m\nparts:\n- source: dolly\n  counts: 3\n", 4, "did you mean 'count'"),
-        ("name: m\nparts:\n- source: dolly\n- count: 3\n", 4, "either 'source' or 'file'"),
-        ("name: m\nparts:\n- source: dolly\n  count: 3\n  fraction: 0.5\n", 3, "not both"),
-        ("name: m\nparts:\n- file: a\n  from: b\n", 3, "'from' and 'rule' go with"),
-        ("name: m\nparts:\n- file: a\n  rule: paper\n", 3, "'from' and 'rule' go with"),
+        ("name: m\nparts:\n- source: dolly\n- count: 3\n", 4, "one of 'source', 'file' and 'mix'"),
+        (
+            "name: m\nparts:\n- source: dolly\n  count: 3\n  fraction: 0.5\n",
+            3,
+            "one of 'count', 'fraction'",
+        ),
+        ("name: m\nparts:\n- file: a\n  from: b\n", 3, "'from' goes with 'source'"),
+        ("name: m\nparts:\n- file: a\n  rule: paper\n", 3, "'rule' goes with 'source'"),
         ("name: m\nparts:\n- source: dolly\n  fraction: 1.5\n", 4, "less than or equal to 1"),
-        ("name: m\nparts:\n- source: dolly\n  count: 0\n", 4, "greater than or equal to 1"),
+        ("name: m\nparts:\n- source: dolly\n  count: 0\n", 4, "greater than 0"),
         ("name: m\nparts:\n- source: dolly\n- source: dolly\n", None, "2 parts are named 'dolly'"),
         ("name: m\nparts:\n- source: dolly\n  rule: new\n", 4, "'paper' or 'fixed'"),
     ],
@@ -164,7 +170,7 @@ def test_a_file_with_from(tmp_path: Path) -> None:
     path = tmp_path / "mix.yaml"
     path.write_text("name: m\nparts:\n- source: dolly\n  from: /x\n  count: 3\n")
     [part] = load_config(path, MixConfig).parts
-    assert (part.folder, part.count, part.rule) == (Path("/x"), 3, "fixed")
+    assert (part.folder, part.count, part.rule) == (Path("/x"), 3, None)
 
 
 def test_inputs_are_named_by_part_and_file(data: Path, tmp_path: Path) -> None:
