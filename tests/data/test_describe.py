@@ -34,7 +34,24 @@ def test_means_are_over_messages(tmp_path: Path) -> None:
         "rounds": pytest.approx((4 + 3) / 2 / 2),
         "prompt_tokens": pytest.approx((3 + 5 + 1) / 3),
         "completion_tokens": pytest.approx((1 + 2 + 6) / 3),
+        "source": "s",
+        "paper": None,
     }
+
+
+def test_the_papers_own_row_stands_beside_its_sources(tmp_path: Path) -> None:
+    path = tmp_path / "c.jsonl"
+    rows = [chat("a", "b").to_row() | {"source": "dolly"} for _ in range(3)]
+    write_jsonl(path, rows)
+    assert describe(path, Letters())["paper"] == {
+        "instances": 15011,
+        "rounds": 1.0,
+        "prompt_tokens": 118.1,
+        "completion_tokens": 91.3,
+    }
+    write_jsonl(path, [*rows, rows[0] | {"source": "own"}])
+    mixed = describe(path, Letters())
+    assert (mixed["source"], mixed["paper"]) == (None, None)
 
 
 def test_no_answers_and_no_conversations(tmp_path: Path) -> None:
