@@ -28,6 +28,7 @@ NAME = "cameleer"
 UNKNOWN = ("softcap", "s_aux", "position_bias")  # what some families' attention has besides
 STACK_UP_TO = 512  # tokens; rows with documents twice as long go to the fused kernel
 STACK_SCORES = 1 << 25  # most scores (heads x tokens x tokens) that one stack may hold
+SHAPES = 16  # stacks are as long as a multiple of it: each shape needs kernels of its own
 PADDING = 1.25  # of documents in one stack, how much longer the longest may be than the shortest
 
 
@@ -162,7 +163,7 @@ class _Stacking:
         back = torch.empty(starts[-1], dtype=torch.long)
         filled = 0
         for group in _groups(lengths, heads):
-            longest = lengths[group[0]]
+            longest = -(-lengths[group[0]] // SHAPES) * SHAPES
             self.shapes.append((len(group), longest))
             for index in group:
                 length = lengths[index]

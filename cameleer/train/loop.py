@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from cameleer.chat.template import template_named
@@ -40,7 +41,7 @@ from cameleer.model.load import (
 from cameleer.model.packing import require_packing, room
 from cameleer.train.checkpoint import load_state, save_checkpoint, save_state
 from cameleer.train.config import TrainConfig
-from cameleer.train.loss import supervised_sum
+from cameleer.train.loss import SHAPES, supervised_sum
 from cameleer.train.optim import MasterAdamW, learning_rate
 
 FROM_THE_START = {"step": 0, "tokens": 0, "supervised": 0, "seconds": 0.0}
@@ -72,26 +73,38 @@ def conversations_file(data: Path) -> Path:
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """Rows laid one behind the other: ids and positions [1, tokens], supervised [tokens]."""
+    """Rows laid one behind the other: ids and positions [1, tokens], supervised [tokens].
+
+    lengths: of the documents, the filling at the end included; tokens: without it.
+    """
 
     ids: Tensor
     positions: Tensor
     supervised: Tensor
     lengths: list[int]
+    tokens: int
 
 
 def micro_batch(rows: list[Row], tokens: Tokens, device: torch.device) -> MicroBatch:
-    """The tensors of some rows; what lies across two documents is never attended to."""
+    """The tensors of some rows; what lies across two documents is never attended to.
+
+    They are filled up to a multiple of SHAPES by a document that nothing is learned of: matrices of
+    few different shapes are multiplied by few different kernels, and each costs time and memory.
+    """
     documents = [index for row in rows for index in row]
     spans = [slice(tokens.starts[index], tokens.starts[index + 1]) for index in documents]
     ids = torch.cat([torch.from_numpy(tokens.ids[span].astype("int64")) for span in spans])
     mask = torch.cat([torch.from_numpy(tokens.supervised[span].copy()) for span in spans])
-    lengths = [span.stop - span.start for span in spans]
+    lengths = [int(span.stop - span.start) for span in spans]
+    if filling := -len(ids) % SHAPES:
+        ids, mask = F.pad(ids, (0, filling)), F.pad(mask, (0, filling))
+        lengths.append(filling)
     return MicroBatch(
         ids[None].to(device),
         positions(lengths).to(device),
         mask.to(device),
-        list(map(int, lengths)),
+        lengths,
+        len(ids) - filling,
     )
 
 
@@ -203,7 +216,7 @@ class _Run:
                 hint="lower the learning rate, or look at the data of that step",
             )
         seconds = time.perf_counter() - began
-        tokens = sum(sum(batch.lengths) for batch in micro)
+        tokens = sum(batch.tokens for batch in micro)
         state["tokens"] += tokens
         state["supervised"] += supervised
         state["seconds"] += seconds

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+SHAPES = 64  # numbers of tokens are rounded up to a multiple of it: see cameleer.train.loop
 ROWS = 64  # logits are worked on so many rows at a time: 64 x 49,152 floats stay in cache
 
 
@@ -24,7 +26,7 @@ def supervised_sum(
     logits = model(
         input_ids=ids,
         position_ids=position_ids,
-        logits_to_keep=predicting,
+        logits_to_keep=F.pad(predicting, (0, -len(predicting) % SHAPES)),
         use_cache=False,
         layout=layout,
     ).logits[0]
@@ -35,8 +37,9 @@ def supervised_sum(
 class _CrossEntropySum(torch.autograd.Function):
     """Sum of cross-entropies in float32 whose gradient is worked out on the way forward.
 
-    logits: [tokens, vocabulary] in any float type; targets: [tokens]. One pass over the logits
-    instead of the four of log_softmax forward and backward with their casts.
+    logits: [tokens or more, vocabulary] in any float type, those beyond the targets being filling;
+    targets: [tokens]. One pass over the logits instead of the four of log_softmax forward and
+    backward with their casts.
     """
 
     @staticmethod
@@ -48,7 +51,7 @@ class _CrossEntropySum(torch.autograd.Function):
         total = total.to(logits.device)
         for begin in range(0, len(targets), ROWS):
             wanted = targets[begin : begin + ROWS, None]
-            rows = logits[begin : begin + ROWS].float()
+            rows = logits[begin : begin + len(wanted)].float()
             top = rows.amax(1, keepdim=True)
             at_target = rows.gather(1, wanted) - top
             rows.sub_(top).exp_()
@@ -57,7 +60,9 @@ class _CrossEntropySum(torch.autograd.Function):
             if gradient is not None:
                 rows.div_(mass)
                 rows.scatter_add_(1, wanted, torch.full_like(mass, -1.0))
-                gradient[begin : begin + ROWS] = rows
+                gradient[begin : begin + len(wanted)] = rows
+        if gradient is not None:
+            gradient[len(targets) :] = 0
         ctx.save_for_backward(gradient)
         return total.float()
 

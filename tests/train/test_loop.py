@@ -6,10 +6,12 @@ import fcntl
 import json
 import math
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -19,10 +21,11 @@ from cameleer.chat.render import render
 from cameleer.chat.template import template_named
 from cameleer.core.errors import UserError
 from cameleer.core.files import write_jsonl
+from cameleer.data.loader import Tokens
 from cameleer.model.adapters import LoraSpec
 from cameleer.model.load import load_model, load_tokenizer
 from cameleer.train.config import TrainConfig
-from cameleer.train.loop import train
+from cameleer.train.loop import micro_batch, train
 
 Make = Callable[..., TrainConfig]
 Metrics = Callable[[Path], list[dict[str, Any]]]
@@ -102,6 +105,17 @@ def test_an_epoch_learns_every_supervised_token_once(
     by_source = outcome(folder)["counts"]
     assert by_source["supervised: a"] + by_source["supervised: b"] == supervised
     assert outcome(folder)["supervised_tokens"] == 2 * supervised
+
+
+def test_rows_are_filled_up_with_what_nothing_is_learned_of() -> None:
+    ids, starts = np.arange(1, 71, dtype=np.uint32), np.array([0, 30, 70])
+    tokens = Tokens(ids, np.ones(70, np.bool_), starts, Counter())
+    batch = micro_batch([[1, 0]], tokens, torch.device("cpu"))
+    assert batch.lengths == [40, 30, 58]
+    assert batch.tokens == 70
+    assert batch.ids[0, :70].tolist() == [*range(31, 71), *range(1, 31)]
+    assert batch.supervised.tolist() == [True] * 70 + [False] * 58
+    assert batch.positions[0].tolist() == [*range(40), *range(30), *range(58)]
 
 
 def test_the_first_steps_loss_is_that_of_each_conversation_alone(
