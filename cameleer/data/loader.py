@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import shutil
+from array import array
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cameleer.chat.conversation import read_conversations
-from cameleer.chat.render import Rule, render
+from cameleer.chat.conversation import Conversation
+from cameleer.chat.render import Renderer, Rule
 from cameleer.chat.template import Template
 from cameleer.core.console import note
 from cameleer.core.errors import UserError
 from cameleer.core.files import read_json, write_json
 from cameleer.data.pack import pack
+from cameleer.data.rendering import by_all_cores
 
 
 @dataclass(frozen=True)
@@ -58,44 +61,77 @@ def tokenise(
     if not counts_file.exists():
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
+        limit = max_tokens if on_long == "cut" else None
+        renderer = Renderer(tokenizer, template, max_tokens=limit, rule=rule)
+        work = partial(_arrays, max_tokens=max_tokens, on_long=on_long)
         counts: Counter[str] = Counter()
-        starts = [0]
-        rendered = render(
-            read_conversations(data),
-            tokenizer,
-            template,
-            max_tokens=max_tokens if on_long == "cut" else None,
-            rule=rule,
-            counts=counts,
-        )
+        lengths = array("q")
         with (folder / "ids.u32").open("wb") as ids, (folder / "supervised.u8").open("wb") as mask:
-            for item in rendered:
-                item.supervised[0] = 0  # nothing stands before it that could predict it
-                if not any(item.supervised):
-                    counts["dropped_no_supervised"] += 1
-                    counts["kept"] -= 1
-                    continue
-                if len(item.ids) > max_tokens:
-                    if on_long == "error":
-                        raise UserError(
-                            f"conversation '{item.id}' has {len(item.ids)} tokens, "
-                            f"over the limit of {max_tokens}",
-                            file=data,
-                            field="max_seq_length",
-                            hint="raise it, or set on_long to cut or drop",
-                        )
-                    counts["dropped_long"] += 1
-                    counts["kept"] -= 1
-                    continue
-                ids.write(np.asarray(item.ids, np.uint32).tobytes())
-                mask.write(np.asarray(item.supervised, np.bool_).tobytes())
-                starts.append(starts[-1] + len(item.ids))
-                counts["tokens"] += len(item.ids)
-                counts["supervised"] += sum(item.supervised)
-                counts[f"supervised: {item.source}"] += sum(item.supervised)
-        np.asarray(starts, np.int64).tofile(folder / "starts.i64")
+            for found in by_all_cores(data, renderer, work):
+                if found.too_long:
+                    raise _too_long(data, *found.too_long, max_tokens)
+                ids.write(found.ids)
+                mask.write(found.supervised)
+                lengths.frombytes(found.lengths)
+                counts.update(found.counts)
+        starts = np.concatenate([[0], np.cumsum(np.frombuffer(lengths, np.int64))])
+        starts.astype(np.int64).tofile(folder / "starts.i64")
         write_json(counts_file, counts)
     return _mapped(folder, data)
+
+
+@dataclass(frozen=True)
+class _Arrays:
+    """Some conversations' tokens: ids as uint32, mask as bool, lengths as int64, all as bytes.
+
+    too_long: id and tokens of the first one over the limit, where that is an error.
+    """
+
+    ids: bytes
+    supervised: bytes
+    lengths: bytes
+    counts: Counter[str]
+    too_long: tuple[str, int] | None = None
+
+
+def _arrays(
+    renderer: Renderer,
+    conversations: Iterable[Conversation],
+    *,
+    max_tokens: int,
+    on_long: Literal["cut", "drop", "error"],
+) -> _Arrays:
+    counts: Counter[str] = Counter()
+    ids, masks, lengths = [], [], array("q")
+    for item in renderer.render(conversations, counts):
+        mask = b"\0" + item.supervised[1:]  # nothing stands before the first that could predict it
+        learned = mask.count(1)
+        if not learned:
+            counts["dropped_no_supervised"] += 1
+            counts["kept"] -= 1
+            continue
+        if len(mask) > max_tokens:
+            if on_long == "error":
+                return _Arrays(b"", b"", b"", counts, (item.id, len(mask)))
+            counts["dropped_long"] += 1
+            counts["kept"] -= 1
+            continue
+        ids.append(item.ids)
+        masks.append(mask)
+        lengths.append(len(mask))
+        counts["tokens"] += len(mask)
+        counts["supervised"] += learned
+        counts[f"supervised: {item.source}"] += learned
+    return _Arrays(b"".join(ids), b"".join(masks), lengths.tobytes(), counts)
+
+
+def _too_long(data: Path, identity: str, tokens: int, limit: int) -> UserError:
+    return UserError(
+        f"conversation '{identity}' has {tokens} tokens, over the limit of {limit}",
+        file=data,
+        field="max_seq_length",
+        hint="raise it, or set on_long to cut or drop",
+    )
 
 
 def _mapped(folder: Path, data: Path) -> Tokens:

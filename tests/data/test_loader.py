@@ -131,7 +131,7 @@ def test_tokens_of_an_earlier_call_are_taken_up(
     tmp_path: Path, tiny_tokenizer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = load(tmp_path, tiny_tokenizer, SHORT, OTHER)
-    monkeypatch.setattr("cameleer.data.loader.render", None)
+    monkeypatch.setattr("cameleer.data.loader.by_all_cores", None)
     after = load(tmp_path, tiny_tokenizer, SHORT, OTHER)
     assert np.array_equal(before.ids, after.ids)
     assert before.counts == after.counts
