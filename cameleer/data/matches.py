@@ -1,0 +1,220 @@
+"""What was found of duplicates and of test items, kept in a folder: labels, matches, a page.
+
+duplicates.jsonl  groups of conversations that say the same
+labels.jsonl      one line for every test item, touched or not
+matches.jsonl     one line for every item and conversation in which it was found
+summary.json      all counts
+matches.html      the matches to read, strongest first
+cleaned/          the files without what was to be removed
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cameleer.core.artifact import Stage
+from cameleer.core.console import note
+from cameleer.core.errors import UserError
+from cameleer.core.files import replacing, sha256_file, to_json, write_json, write_jsonl
+from cameleer.data.duplicates import By, Duplicates, find_duplicates
+from cameleer.data.match_page import Shown, page
+from cameleer.data.overlap import Match, find_overlap
+from cameleer.data.probes import KINDS, ItemText, build_index
+
+LISTED = 5  # matches that an item's label lists
+SHOWN = 150  # matches of each benchmark on the page
+REASONS = ("exact", "near", "overlap")
+"""Why a conversation may be removed: it repeats another, nearly so, or holds a test item."""
+
+
+@dataclass
+class Label:
+    """What became known of one item: how many matches, and the strongest few."""
+
+    total: int = 0
+    answer_seen: bool | None = None
+    matches: list[Match] = field(default_factory=list)
+
+    def add(self, match: Match) -> None:
+        self.total += 1
+        if match.answer_seen is not None:
+            self.answer_seen = bool(self.answer_seen or match.answer_seen)
+        self.matches = sorted([*self.matches, match], key=lambda one: one.strength, reverse=True)
+        del self.matches[LISTED:]
+
+    def row(self, item: str) -> dict[str, Any]:
+        """The line of `labels.jsonl`."""
+        best = self.matches[0] if self.matches else None
+        return {
+            "item": item,
+            "touched": best is not None,
+            "kind": best and best.kind,
+            "share": round(best.share, 4) if best else 0.0,
+            "answer_seen": self.answer_seen,
+            "total": self.total,
+            "matches": [{k: v for k, v in m.row().items() if k != "item"} for m in self.matches],
+        }
+
+
+@dataclass
+class _Seen:
+    """What the matches add up to while they pass by.
+
+    labels: by item; places: of conversations that hold an item; best: the strongest matches of each
+    benchmark; sources: the items that were found in each source, by benchmark and source.
+    """
+
+    labels: dict[str, Label] = field(default_factory=dict)
+    places: set[int] = field(default_factory=set)
+    best: dict[str, list[tuple[Any, int, Match]]] = field(default_factory=lambda: defaultdict(list))
+    sources: dict[tuple[str, str], set[str]] = field(default_factory=lambda: defaultdict(set))
+    count: int = 0
+
+    def rows(self, matches: Iterable[Match]) -> Iterator[dict[str, Any]]:
+        """The lines of `matches.jsonl`, noting each match."""
+        for match in matches:
+            self.count += 1
+            self.labels[match.item].add(match)
+            self.places.add(match.place)
+            self.sources[match.benchmark, match.source].add(match.item)
+            held = self.best[match.benchmark]
+            heapq.heappush(held, (match.strength, -self.count, match))
+            if len(held) > SHOWN:
+                heapq.heappop(held)
+            yield {**match.row(), "text": match.text, "text_start": match.text_start}
+
+
+def overlap_stage(
+    files: Sequence[Path],
+    texts: Sequence[ItemText],
+    by: By,
+    remove: Sequence[str],
+    folder: Path,
+) -> Stage:
+    """The stage whose folder holds all that is found; reads the files to fingerprint them."""
+    for name, times in Counter(file.name for file in files).items():
+        if times > 1 and remove:
+            raise UserError(f"{times} files are named '{name}'; names must differ to remove")
+    inputs = {}
+    for number, file in enumerate(files):
+        if not file.is_file():
+            raise UserError("no such file", file=file, hint="check the path")
+        inputs[f"{number}/{file.name}"] = sha256_file(file)
+    digest = hashlib.sha256()
+    for text in texts:
+        digest.update(to_json(text).encode())
+    inputs["test items"] = digest.hexdigest()
+    config = {"by": by, "remove": sorted(remove)}
+    return Stage("overlap", folder, config, inputs)
+
+
+def write_overlap(
+    folder: Path,
+    files: Sequence[Path],
+    texts: Sequence[ItemText],
+    by: By,
+    remove: Sequence[str],
+    cores: int,
+) -> dict[str, Any]:
+    """Find everything and write it into `folder`; returns what `summary.json` holds."""
+    duplicates = find_duplicates(files, by, cores=cores, scratch=folder)
+    write_jsonl(folder / "duplicates.jsonl", duplicates.rows())
+    facts: dict[str, Any] = {"files": _files(duplicates), "duplicates": _repeats(duplicates)}
+    seen = _Seen({text.item: Label() for text in texts})
+    if texts:
+        index = build_index(texts)
+        write_jsonl(folder / "matches.jsonl", seen.rows(find_overlap(index, files, cores=cores)))
+        write_jsonl(folder / "labels.jsonl", (seen.labels[one].row(one) for one in seen.labels))
+        facts["benchmarks"] = _benchmarks(seen, index.facts)
+        facts["matches"] = seen.count
+    if remove:
+        gone = _gone(duplicates, seen.places, remove)
+        facts["removed"] = _clean(folder / "cleaned", files, gone)
+    write_json(folder / "summary.json", facts)
+    if texts:
+        items = {text.item: text for text in texts}
+        shown = [
+            Shown(match, items[match.item])
+            for held in seen.best.values()
+            for _, _, match in sorted(held, reverse=True)
+        ]
+        with replacing(folder / "matches.html") as handle:
+            handle.write(page(facts, shown))
+    return facts
+
+
+def _files(found: Duplicates) -> list[dict[str, Any]]:
+    counts = Counter(found.file)
+    return [
+        {"file": str(file), "conversations": counts[number]}
+        for number, file in enumerate(found.files)
+    ]
+
+
+def _repeats(found: Duplicates) -> dict[str, Any]:
+    pairs = [
+        {"kept": kept, "repeats": source, "kind": kind, "conversations": number}
+        for (kept, source, kind), number in sorted(found.pairs().items())
+    ]
+    counts = {name: found.counts[name] for name in ("read", "exact", "near", "short", "unchecked")}
+    return {"by": found.by, **counts, "groups": len(found.groups), "pairs": pairs}
+
+
+def _benchmarks(seen: _Seen, known: dict[str, dict[str, int]]) -> dict[str, dict[str, Any]]:
+    """Per benchmark: items touched, by strongest kind, by source, and what could not be told."""
+    facts: dict[str, dict[str, Any]] = {}
+    for name, fact in known.items():
+        rows = [
+            label.row(item)
+            for item, label in seen.labels.items()
+            if label.total and item.partition("/")[0] == name
+        ]
+        kinds = Counter(row["kind"] for row in rows)
+        facts[name] = {
+            "items": fact["items"],
+            "touched": len(rows),
+            "answer_seen": sum(bool(row["answer_seen"]) for row in rows),
+            "kinds": {kind: kinds[kind] for kind in KINDS},
+            "sources": {
+                source: len(items)
+                for (benchmark, source), items in sorted(seen.sources.items())
+                if benchmark == name
+            },
+            "limits": {key: number for key, number in fact.items() if key != "items"},
+        }
+    return facts
+
+
+def _gone(found: Duplicates, touched: set[int], remove: Sequence[str]) -> dict[int, str]:
+    """Why each conversation goes, by place; the first reason of exact, near, overlap counts."""
+    gone = dict.fromkeys(touched if "overlap" in remove else (), "overlap")
+    for place, kind in found.repeats().items():
+        if kind in remove:
+            gone[place] = kind
+    return gone
+
+
+def _clean(folder: Path, files: Sequence[Path], gone: dict[int, str]) -> list[dict[str, Any]]:
+    """Write the files' lines without those that go; returns how many stayed and went, and why."""
+    folder.mkdir(exist_ok=True)
+    rows, place = [], 0
+    for file in files:
+        counts = Counter(dict.fromkeys(("read", "kept"), 0))
+        with file.open("rb") as lines, replacing(folder / file.name, "wb") as out:
+            for line in lines:
+                if not line.strip():
+                    continue
+                counts["read"] += 1
+                counts["removed: " + gone[place] if place in gone else "kept"] += 1
+                if place not in gone:
+                    out.write(line)
+                place += 1
+        rows.append({"file": str(folder / file.name), **counts})
+    note(f"{len(gone)} of {place} conversations removed")
+    return rows

