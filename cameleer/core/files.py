@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import gzip
 import hashlib
+import io
 import json
 import os
 import re
@@ -39,30 +40,44 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(read_text(path))
     except json.JSONDecodeError as error:
-        raise UserError(f"broken JSON: {error.msg}", file=path, line=error.lineno) from None
+        raise UserError(f"broken JSON: {_mistake(error)}", file=path, line=error.lineno) from None
     except (RecursionError, ValueError) as error:  # nested too deep; too many digits
         raise UserError(f"cannot be read: {error}", file=path) from None
+
+
+def _mistake(error: json.JSONDecodeError) -> str:
+    return error.msg.removesuffix(" at").rstrip(": ")
 
 
 OnBad = Callable[[UserError], None] | None
 """Told of each record that cannot be read, which is then stepped over; None: it is raised."""
 
-MOST_OF_ONE = 1 << 28  # bytes of one record; a longer one is no record but a broken file
+
+class StrayTextError(UserError):
+    """Text among records that is none: stepping over it loses nothing but itself."""
+
+
+MOST_OF_ONE = 1 << 27  # bytes of one record; a longer one is no record but a broken file
 MOST_FROM_ONE = 200  # bytes that one byte of a gzip file may unpack to; text gives 3 to 20
 GZIP_BROKEN = (EOFError, zlib.error, gzip.BadGzipFile)
+CHUNK = 1 << 20  # bytes read at a time from a large file
 
 
 def read_jsonl(path: Path, on_bad: OnBad = None) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line number from 1, object) for each non-empty line; streamed, one line in memory.
+    """(line number from 1, object) for each object of a JSON-lines file; one line in memory.
 
-    A name that ends in .gz is unpacked on the way. Raises UserError if the file cannot be opened,
-    and for a line that is no JSON object, unless `on_bad` takes it.
+    Packed files are unpacked on the way. A line may hold several whole objects: then only their
+    line break was lost. Raises UserError if the file cannot be opened, and for a line that holds
+    anything else, unless `on_bad` takes it.
     """
     for number, line in _lines(path, on_bad):
         try:
-            yield number, _object(line)
+            value = _value(line)
         except UserError as error:
             _tell(on_bad, error.message, path, number, error.hint)
+            continue
+        for row in value if isinstance(value, _Several) else (value,):
+            yield number, row
 
 
 def read_lines(path: Path, on_bad: OnBad = None) -> Iterator[tuple[int, str]]:
@@ -74,140 +89,212 @@ def read_lines(path: Path, on_bad: OnBad = None) -> Iterator[tuple[int, str]]:
             _tell(on_bad, "is not UTF-8 text", path, number, "convert it to UTF-8")
 
 
-def _object(line: bytes) -> dict[str, Any]:
+class _Several(list[dict[str, Any]]):
+    """Objects that stand in one line."""
+
+
+def _value(line: bytes) -> dict[str, Any] | _Several:
+    """The object in a line, or the several that it holds."""
     try:
-        row = json.loads(line.decode())
+        text = line.decode()
+        row = DECODER.decode(text)
     except UnicodeDecodeError:
         raise UserError("is not UTF-8 text", hint="convert it to UTF-8") from None
     except json.JSONDecodeError as error:
-        raise UserError(f"broken JSON: {error.msg} at column {error.colno}") from None
+        several = _several(text) if error.msg == "Extra data" else None
+        if several is None:
+            raise UserError(f"broken JSON: {_mistake(error)} at column {error.colno}") from None
+        return several
     except (RecursionError, ValueError) as error:  # nested too deep; too many digits
         raise UserError(f"cannot be read: {error}") from None
     if not isinstance(row, dict):
-        raise UserError("is not a JSON object")
+        hint = "is the file one JSON array? then its name should end in .json"
+        raise UserError("is not a JSON object", hint=hint if isinstance(row, list) else None)
     return row
 
 
+def _several(text: str) -> _Several | None:
+    """All objects of a line that holds nothing else, else None."""
+    rows, at = _Several(), 0
+    while at < len(text):
+        try:
+            row, at = DECODER.raw_decode(text, at)
+        except (RecursionError, ValueError):
+            return None
+        if not isinstance(row, dict):
+            return None
+        rows.append(row)
+        at = WHITESPACE.match(text, at).end()  # type: ignore[union-attr]
+    return rows
+
+
 def _tell(
-    on_bad: OnBad, message: str, file: Path, line: int | None = None, hint: str | None = None
-) -> None:
-    error = UserError(message, file=file, line=line, hint=hint)
+    on_bad: OnBad, message: str, file: Path, line: int | None = None, hint: str | None = None,
+    *, lost: bool = True,
+) -> None:  # fmt: skip
+    """Hand over what cannot be read, or raise it; lost: whether it is a record."""
+    error = (UserError if lost else StrayTextError)(message, file=file, line=line, hint=hint)
     if on_bad is None:
         raise error from None
     on_bad(error)
 
 
 def _lines(path: Path, on_bad: OnBad) -> Iterator[tuple[int, bytes]]:
-    """(number from 1, line) for each line with something on it; one over the limit is bad."""
+    """(number from 1, line) for each line with something on it; one over the limit is bad.
+
+    A carriage return alone ends a line too, as it does for Python's text files.
+    """
     number = 0
     with open_bytes(path) as handle:
-        while True:
+        while line := handle.readline(MOST_OF_ONE):
             number += 1
-            try:
-                line = handle.readline(MOST_OF_ONE)
-                if len(line) == MOST_OF_ONE and not line.endswith(b"\n"):
-                    while (more := handle.readline(CHUNK)) and not more.endswith(b"\n"):
-                        pass
-                    _tell(on_bad, f"is longer than {MOST_OF_ONE >> 20} MiB", path, number)
-                    continue
-            except GZIP_BROKEN as error:
-                _tell(on_bad, f"the gzip file ends early or is broken: {error}", path, number)
-                return
-            except _BombError as error:
-                _tell(on_bad, str(error), path, number)
-                return
-            if not line:
-                return
-            if number == 1:
-                line = line.removeprefix(codecs.BOM_UTF8)
-            if line.strip():
-                yield number, line
+            if len(line) == MOST_OF_ONE and not line.endswith(b"\n"):
+                while (more := handle.readline(CHUNK)) and not more.endswith(b"\n"):
+                    pass
+                _tell(on_bad, f"is longer than {MOST_OF_ONE >> 20} MiB", path, number)
+                continue
+            if b"\r" in line:
+                pieces = line.rstrip(b"\r\n").split(b"\r")
+            elif line.startswith(b"{"):
+                yield number, line  # the usual case, and the shortest way
+                continue
+            else:
+                pieces = [line]
+            for index, piece in enumerate(pieces):
+                number += index > 0
+                piece = piece.removeprefix(codecs.BOM_UTF8)  # also where files were put together
+                if piece.strip():
+                    yield number, piece
+        if handle.broken:
+            _tell(on_bad, handle.broken, path, number, lost=False)
 
 
-def open_bytes(path: Path) -> Any:
-    """A file that must be there, for reading; one named .gz is unpacked on the way."""
+class Bytes(io.BufferedReader):
+    """A file for reading; broken: why it ends where it should not, or ""."""
+
+    @property
+    def broken(self) -> str:
+        return getattr(self.raw, "broken", "")
+
+
+def open_bytes(path: Path) -> Bytes:
+    """A file of text that must be there; what begins as gzip does is unpacked on the way."""
     try:
-        if path.suffix == ".gz":
-            return _Unpacked(path)
-        return path.open("rb")
+        raw = path.open("rb", buffering=0)
+        handle = Bytes(raw, CHUNK)
+        if handle.peek(2)[:2] == b"\x1f\x8b":
+            handle = Bytes(_Unpacked(handle, os.fstat(raw.fileno()).st_size), CHUNK)
     except FileNotFoundError:
         raise UserError("no such file", file=path, hint="check the path") from None
     except IsADirectoryError:
         raise UserError("is a folder, a file is needed", file=path) from None
+    except OSError as error:  # no right to read it, links that go round in a circle
+        raise UserError(f"cannot be read: {error.strerror}", file=path) from None
+    start = handle.peek(2)[:2]
+    if start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) or start.count(b"\0") == 1:
+        handle.close()
+        hint = "convert it to UTF-8, for example with iconv -f UTF-16 -t UTF-8"
+        raise UserError("is UTF-16 text", file=path, hint=hint)
+    return handle
 
 
-class _BombError(Exception):
-    """A packed file that unpacks to far more than text does."""
+class _Unpacked(io.RawIOBase):
+    """What a gzip file holds, up to where it breaks off or swells as no text does."""
+
+    def __init__(self, packed: Bytes, size: int) -> None:
+        self.packed, self.gzip, self.broken = packed, gzip.GzipFile(fileobj=packed), ""
+        self.left = CHUNK * 64 + MOST_FROM_ONE * size
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if self.broken:
+            return 0
+        try:
+            data = self.gzip.read1(len(buffer))
+        except GZIP_BROKEN as error:
+            self.broken = f"the gzip file ends early or is broken: {error}"
+            return 0
+        self.left -= len(data)
+        if self.left < 0:
+            self.broken = f"unpacks to more than {MOST_FROM_ONE} times its size: left there"
+            return 0
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        self.packed.close()
+        super().close()
 
 
-class _Unpacked(gzip.GzipFile):
-    """A gzip file that is given up when it swells as no text does."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, "rb")
-        self.most = CHUNK * 64 + MOST_FROM_ONE * path.stat().st_size
-
-    def readline(self, size: int | None = -1) -> bytes:
-        return self._checked(super().readline(size))
-
-    def read1(self, size: int = -1) -> bytes:
-        return self._checked(super().read1(size))
-
-    def _checked(self, data: bytes) -> bytes:
-        if self.tell() > self.most:
-            raise _BombError(f"unpacks to more than {MOST_FROM_ONE} times its size: left there")
-        return data
-
-
-CHUNK = 1 << 20  # bytes read at a time from a large JSON file
 EDGE = 16  # a value that the end of a chunk cuts is reported within so many characters of it
 
 
 def read_json_array(path: Path, on_bad: OnBad = None) -> Iterator[tuple[int, Any]]:
     """(line of its first character, value) for each element of a JSON file that is one array.
 
-    Streamed: memory holds a chunk and the element that crosses its end. A name that ends in .gz is
-    unpacked on the way. A top level that is no array raises UserError with the line; so does a
-    syntax error or text that is not UTF-8, unless `on_bad` takes it: then the next element is
-    looked for, which is an object that shares a key with one before.
+    Streamed: memory holds a chunk and the element that crosses its end. Packed files are unpacked
+    on the way. A top level that is no array raises UserError with the line; so does a syntax error
+    or text that is not UTF-8, unless `on_bad` takes it: a record by its first line, text between
+    records as StrayTextError. Reading then goes on at the next object that begins with the same key
+    as those before.
     """
     with _Window(path) as text:
         if text.next_character() != "[":
-            raise text.error("is not a JSON array", hint="the file must be one list of records")
+            hint = "the file must be one list of records"
+            raise text.error("is not a JSON array", hint=hint)
         text.at += 1
-        keys: set[str] = set()
-        delimiter = "]" if text.next_character() == "]" else ","
-        text.at += delimiter == "]"
-        while delimiter == ",":
-            text.next_character()
-            line = text.line()
+        delimiter = "" if text.next_character() == "]" else ","
+        text.at += not delimiter
+        while True:
+            tried = False
             try:
+                if not delimiter:
+                    if not text.next_character():
+                        break
+                    raise text.error("broken JSON: more text after the end of the array")
+                text.next_character()
+                line, tried = text.line(), True
                 value = text.value()
-                keys.update(value if isinstance(value, dict) else ())
-                yield line, value
+                tried = False
+                if text.is_utf8():
+                    yield line, value
+                else:
+                    _tell(on_bad, "is not UTF-8 text", path, line, "convert it to UTF-8")
                 delimiter = text.delimiter()
-            except UserError as error:
-                _tell(on_bad, error.message, path, error.line, error.hint)
-                if not text.find_object(keys):
+            except StrayTextError as error:
+                if on_bad is None:
+                    raise
+                found, lost = text.skip(tried)
+                message = text.handle.broken or error.message
+                _tell(on_bad, message, path, error.line, error.hint, lost=lost)
+                if not found:
                     return
-        if text.next_character():
-            _tell(on_bad, "broken JSON: more text after the end of the array", path, text.line())
+                delimiter = ","
+        if text.handle.broken:
+            _tell(on_bad, text.handle.broken, path, text.line(), lost=False)
 
 
-BETWEEN = re.compile(r"\}\s*,\s*(?=\{)")
+DECODER = json.JSONDecoder()
 NOT_UTF8 = re.compile("[\udc80-\udcff]")  # what the decoder makes of bytes that are not UTF-8
+WORD = re.compile(r"\w")
+ANY_KEY = r"[^\"\\]{0,100}"
+KEYS = 16  # keys with which records may begin; of more, none says anything
+TAIL = 256  # characters in which a key with its brace and blanks surely fits
 
 
 class _Window:
     """The part of a file's text that is being looked at; `at` is the next character's index."""
 
     def __init__(self, path: Path) -> None:
-        self.handle: Any = open_bytes(path)
+        self.handle = open_bytes(path)
         self.path, self.text, self.at, self.ended = path, "", 0, False
         self.decode = codecs.getincrementaldecoder("utf-8-sig")("surrogateescape").decode
         self.lines, self.counted = 0, 0  # line breaks before `counted`, an index of `text`
         self.doubtful = False  # whether the text holds bytes that are not UTF-8
-        self.decoder = json.JSONDecoder()
+        self.begin = 0  # where the value before `at` begins
+        self.keys: dict[str, None] = {}  # with which the records so far begin
 
     def __enter__(self) -> _Window:
         return self
@@ -219,10 +306,7 @@ class _Window:
         """Let go of what lies behind `at` and read on."""
         self.line()
         self.text, self.at, self.counted = self.text[self.at :], 0, 0
-        try:
-            data = self.handle.read1(size)
-        except (*GZIP_BROKEN, _BombError):
-            data = b""  # the array then ends early, which is told
+        data = self.handle.read(size)
         self.ended = not data
         self.text += self.decode(data, self.ended)
         self.doubtful = NOT_UTF8.search(self.text) is not None
@@ -245,20 +329,20 @@ class _Window:
         """The JSON value that begins at `at`; steps over it, if it can be read."""
         while True:
             try:
-                value, end = self.decoder.raw_decode(self.text, self.at)
+                value, end = DECODER.raw_decode(self.text, self.at)
             except json.JSONDecodeError as error:
                 if self.ended or not self.cuts(error):
-                    self.at = min(error.pos, len(self.text))
-                    raise self.error(f"broken JSON: {error.msg}") from None
+                    raise self.broken(error) from None
             except (RecursionError, ValueError) as error:  # nested too deep; too many digits
                 raise self.error(f"cannot be read: {error}") from None
             else:
                 # A number at the very end of the chunk may go on in the next one.
-                if end < len(self.text) or self.ended:
-                    begin, self.at = self.at, end
-                    if self.doubtful and NOT_UTF8.search(self.text, begin, end):
-                        self.at = end - 1  # from its last brace the next one is found
-                        raise self.error("is not UTF-8 text", hint="convert it to UTF-8")
+                if end < len(self.text) - EDGE or self.ended:
+                    if isinstance(value, str) and self.text[end : end + EDGE].lstrip()[:1] == ":":
+                        raise self.error("broken JSON: a key and no object")
+                    self.begin, self.at = self.at, end
+                    if isinstance(value, dict) and value:
+                        self.keys[next(iter(value))] = None
                     return value
             if len(self.text) - self.at > MOST_OF_ONE:
                 raise self.error(f"is longer than {MOST_OF_ONE >> 20} MiB")
@@ -268,45 +352,54 @@ class _Window:
         """Whether the error may come from the end of the chunk."""
         return error.msg.startswith("Unterminated") or error.pos >= len(self.text) - EDGE
 
+    def is_utf8(self) -> bool:
+        """Whether the value just read stands in the file as UTF-8."""
+        return not (self.doubtful and NOT_UTF8.search(self.text, self.begin, self.at))
+
     def delimiter(self) -> str:
-        """The "," or "]" after a record; steps over it."""
+        """Step over the "," or "]" after a record; "" for the latter."""
         found = self.next_character()
         if found not in (",", "]") or not found:
             raise self.error("broken JSON: expecting ',' or ']' after a record")
         self.at += 1
-        return found
+        return found.rstrip("]")
 
-    def find_object(self, keys: set[str]) -> bool:
-        """Step to the next object that holds one of `keys` (any, if there are none), if any."""
-        here = self.text[self.at : self.at + 1] == "{"
+    def skip(self, tried: bool) -> tuple[bool, bool]:
+        """Step to the next object that begins as a record; whether there is one, and whether what
+        was stepped over is a record: it began as an object, or holds a record's first key.
+
+        tried: a value that begins at `at` could not be read.
+        """
+        names = "|".join(map(_written, self.keys)) if 0 < len(self.keys) <= KEYS else ANY_KEY
+        key = rf'"(?:{names})"\s*:'
+        record = re.compile(r"\{\s*" + key)
+        sign = WORD if tried and self.text[self.at : self.at + 1] == "{" else re.compile(key)
+        start, lost = self.at + tried, False
         while True:
-            if here and self.is_object(keys):
-                return True
-            found = BETWEEN.search(self.text, self.at + here)
-            if found:
-                self.at, here = found.end(), True
-                continue
-            if self.ended:
-                return False
-            self.at = max(self.at, len(self.text) - 4 * EDGE)
-            here = False
+            found = record.search(self.text, start)
+            whole = len(self.text) - (0 if self.ended else TAIL)
+            end = found.start() if found else max(start, whole)
+            lost = lost or sign.search(self.text, self.at, end) is not None
+            self.at = end
+            if found or self.ended:
+                return found is not None, lost
             self.more()
+            start = 0
 
-    def is_object(self, keys: set[str]) -> bool:
-        """Whether a whole object with one of `keys` begins at `at`."""
-        while True:
-            try:
-                value, _ = self.decoder.raw_decode(self.text, self.at)
-                return isinstance(value, dict) and (not keys or not keys.isdisjoint(value))
-            except json.JSONDecodeError as error:
-                if self.ended or not self.cuts(error) or len(self.text) - self.at > MOST_OF_ONE:
-                    return False
-            except (RecursionError, ValueError):
-                return False
-            self.more(max(CHUNK, len(self.text) - self.at))
+    def broken(self, error: json.JSONDecodeError) -> StrayTextError:
+        """The error of a value at `at`: its first line, and in words where the mistake is."""
+        line = self.line()
+        there = line + self.text.count("\n", self.at, error.pos)
+        return self.error(f"broken JSON: {_mistake(error)}" + f" at line {there}" * (there > line))
 
-    def error(self, message: str, hint: str | None = None) -> UserError:
-        return UserError(message, file=self.path, line=self.line(), hint=hint)
+    def error(self, message: str, hint: str | None = None) -> StrayTextError:
+        return StrayTextError(message, file=self.path, line=self.line(), hint=hint)
+
+
+def _written(key: str) -> str:
+    """A pattern for a key as it may stand in a file, characters escaped or not."""
+    plain, escaped = (json.dumps(key, ensure_ascii=ascii)[1:-1] for ascii in (False, True))
+    return "|".join({re.escape(plain), re.escape(escaped)})
 
 
 def to_json(row: Any) -> str:

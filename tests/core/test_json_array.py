@@ -69,7 +69,7 @@ def test_lines_of_indented_records(tmp_path: Path) -> None:
         ("[\n1\n", 3, "expecting ',' or ']'"),
         ("[1]\n[2]", 2, "after the end"),
         ('[\n{"a": 1},\n{"a": }\n]', 3, "broken JSON"),
-        ('[\n{"a":\n "b}\n]', 3, "control character"),
+        ('[\n{"a":\n "b}\n]', 2, "control character at line 3"),
         ('[\n"b', 2, "Unterminated"),
         ("[\n1,\n\x00]", 3, "broken JSON"),
         ("[1,\n" + "9" * 5000 + " ]", 2, "digits"),
