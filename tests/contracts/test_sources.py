@@ -12,6 +12,7 @@ from cameleer.core.errors import UserError
 from cameleer.data.source import Card, all_sources, convert
 
 SOURCES = all_sources()
+FOLDERS = {"baize": "instruct/baize/deepbot_ko"}  # where the name alone does not lead to the files
 
 
 @pytest.mark.parametrize("name", SOURCES)
@@ -35,7 +36,7 @@ def test_a_folder_without_its_files_is_the_users_error(name: str, tmp_path: Path
 
 
 def read(name: str, root: Path, rule: Rule, seed: int = 42) -> tuple[list[Any], dict[str, int]]:
-    stream, counts = convert(name, root, rule, seed)
+    stream, counts = convert(name, root / FOLDERS.get(name, ""), rule, seed)
     try:
         return list(itertools.islice(stream, 3000)), counts
     except UserError as error:

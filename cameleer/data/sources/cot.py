@@ -1,8 +1,9 @@
 """CoT: 100,000 questions with worked-out answers, of the chain-of-thought part of FLAN v2.
 
 Origin: google-research/FLAN, `flan/v2`. Licence: Apache-2.0. Native files: `cot_zsopt.jsonl` and
-`cot_fsopt.jsonl`, the zero-shot and few-shot rows (`inputs`, `targets`) that FLAN's code writes;
-and FLAN's `cot_data/*_train.tsv` (input, answer, explanation; line breaks as `\\n`).
+`cot_fsopt.jsonl`, the zero-shot and few-shot rows (`inputs`, `targets`) that FLAN's code writes,
+which hamishivi/tulu_mix_store on the Hugging Face hub serves; and FLAN's `cot_data/*_train.tsv`
+(input, answer, explanation; line breaks as `\\n`).
 
 Rule `paper`: both jsonl files; 50,000 rows of each by random.sample, in the sample's order; a line
 break after prompts that need one. Of fewer rows all are taken, and what is missing is counted. (The
@@ -21,7 +22,7 @@ from pathlib import Path
 
 from cameleer.core.files import read_lines
 from cameleer.data.encode import Row, exchange, jsonl_rows, question_lines, rows_in
-from cameleer.data.source import Card, Convert, Dropped, Made
+from cameleer.data.source import Card, Convert, Download, Dropped, Made
 
 CARD = Card(
     title="CoT",
@@ -34,6 +35,11 @@ CARD = Card(
     rounds=1.0,
     prompt_tokens=266.0,
     completion_tokens=53.2,
+    downloads=tuple(
+        Download(f"hf://datasets/hamishivi/tulu_mix_store/{name}", name)
+        for name in ("cot_zsopt.jsonl", "cot_fsopt.jsonl")
+    ),
+    derived_from=("flan_v2",),
 )
 
 SAMPLE = 50_000  # rows of each jsonl file

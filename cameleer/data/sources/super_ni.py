@@ -1,0 +1,225 @@
+"""SuperNI: 96,913 instances of NLP tasks with instructions written by people.
+
+Origin: allenai/natural-instructions, `tasks/*.json` and `splits/xlingual/train_tasks.txt`. Licence:
+Apache-2.0; each task names its own `Instance License` besides. A task file holds `Definition` (its
+first text is the instruction), `Positive Examples` and `Instances` of `id`, `input` and `output`,
+a list of texts of which the first is taken: others are counted.
+
+The tasks are those of the list, in its order, less those of MMLU, which is a benchmark of the
+paper. Without the list of the cross-lingual track, the one of the English track
+(`splits/default/train_tasks.txt`) is read; the count "tasks of …" says which it was. A task whose
+file is not there or cannot be read is one bad record.
+
+Rule `paper`: 80 instances of a task by random.sample (all, in the file's order, if it has no more):
+60 with one of the paper's templates, then up to 20 with two of the positive examples before them,
+drawn for each anew (all, if there are no more), in a form that is always the same.
+
+Rule `fixed`: the same draws; but an example that is the instance asked gives its place to another
+one, and pairs with an empty instruction or answer are dropped.
+"""
+
+import itertools
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from cameleer.core.errors import UserError
+from cameleer.core.files import read_lines, read_text
+from cameleer.data.encode import Row, exchange, instruct
+from cameleer.data.source import Card, Convert, Download, Dropped, Made
+
+LISTS = ("splits/xlingual/train_tasks.txt", "splits/default/train_tasks.txt")
+ARCHIVE = "https://github.com/allenai/natural-instructions/archive/refs/heads/master.zip"
+INSIDE = "natural-instructions-master"
+
+CARD = Card(
+    title="SuperNI",
+    origin="https://github.com/allenai/natural-instructions",
+    licence="Apache-2.0",
+    citation="Wang et al. (2022), Super-NaturalInstructions: Generalization via Declarative "
+    "Instructions on 1600+ NLP Tasks, arXiv 2204.07705",
+    native=LISTS,
+    instances=96913,
+    rounds=1.0,
+    prompt_tokens=291.1,
+    completion_tokens=38.7,
+    downloads=(
+        Download(ARCHIVE, "tasks", member=f"{INSIDE}/tasks/task*.json"),
+        Download(ARCHIVE, "splits/xlingual", member=f"{INSIDE}/{LISTS[0]}"),
+    ),
+)
+
+ZERO_SHOT, FEW_SHOT, EXAMPLES = 60, 20, 2  # instances of a task, and examples before the latter
+NAME = re.compile(r"[A-Za-z0-9_.-]{1,200}")
+INSTANCES = re.compile(r'"Instances"\s*:\s*\[\s*')
+DECODER = json.JSONDecoder()
+DELIMITER = re.compile(r"\s*(,\s*(?=[^]\s])|(?=\]))")
+NEXT = re.compile(r"\}\s*,?\s*(?=\{)")  # where, after a broken instance, another may begin
+
+
+def convert(job: Convert) -> Iterator[Made]:
+    """Each task's sample; `super_ni_<id of the instance>`."""
+    name = next(name for name in LISTS if (job.folder / name).exists())
+    seen: set[str] = set()
+    return job.each(_listed(job, name), partial(_task, job, seen))
+
+
+def _listed(job: Convert, name: str) -> Iterator[Row]:
+    """The list's lines, those of MMLU's tasks left out."""
+    for line, text in read_lines(job.folder / name, job.bad):
+        if "_mmmlu_" in text:
+            job.counts["left out: tasks of MMLU"] += 1
+        else:
+            job.counts[f"tasks of {name}"] += 1
+            yield Row(job.folder / name, line, next(job.numbers), {"name": text.strip()})
+
+
+def _task(job: Convert, seen: set[str], listed: Row) -> Iterator[Made]:
+    """The sample of the task that a line of the list names."""
+    name = listed.values["name"]
+    if not NAME.fullmatch(name):
+        raise listed.error(f"{name[:50]!r} is no name of a task")
+    path = job.folder / "tasks" / f"{name}.json"
+    values, instances = _read(job, path)
+    task = Row(path, 1, listed.number, values)
+    definition = values.get("Definition")
+    if not isinstance(definition, list) or not definition:
+        raise task.error("is missing or not a list of texts", "Definition")
+    instruction = _text(job, task, {"0": definition[0]}, "0", "Definition")
+    chosen: Sequence[int] = range(len(instances))
+    if len(instances) > ZERO_SHOT + FEW_SHOT:
+        chosen = job.random.sample(chosen, ZERO_SHOT + FEW_SHOT)
+    yield from itertools.repeat(Dropped("not in the sample"), len(instances) - len(chosen))
+    rows = (
+        replace(task, line=instances[index][0], number=place, values=instances[index][1])
+        for place, index in enumerate(chosen)
+    )
+    yield from job.each(rows, partial(_instance, job, seen, task, instruction))
+
+
+def _instance(
+    job: Convert, seen: set[str], task: Row, instruction: str, row: Row
+) -> Iterator[Made]:
+    """The conversation of an instance; `row.number` is its place in the task's sample."""
+    identity, asked = (row.text(job, key) for key in ("id", "input"))
+    outputs = row.values.get("output")
+    if not isinstance(outputs, list) or not outputs:
+        raise row.error("is missing or not a list of texts", "output")
+    output = _text(job, row, {"0": outputs[0]}, "0", "output")
+    if row.number < ZERO_SHOT:
+        prompt, completion = instruct(job, instruction, asked, output)
+    else:
+        prompt, completion = _few_shot(job, task, row, instruction, asked), output.strip()
+    if identity in seen:
+        raise row.error("is that of an earlier instance", "id")
+    seen.add(identity)
+    job.counts["left out: answers after an instance's first"] += len(outputs) - 1
+    if job.rule == "fixed" and not instruction.strip():
+        yield Dropped("empty question")
+    else:
+        made = exchange(job, "super_ni_", prompt, completion)
+        yield made if isinstance(made, Dropped) else replace(made, id=f"super_ni_{identity}")
+
+
+def _few_shot(job: Convert, task: Row, row: Row, instruction: str, asked: str) -> str:
+    """The paper's few-shot prompt: instruction, examples, what is asked."""
+    examples = task.values.get("Positive Examples")
+    if not isinstance(examples, list):
+        raise row.error("is missing or not a list", "Positive Examples")
+    drawn: Sequence[int] = range(len(examples))
+    if len(examples) > EXAMPLES:
+        drawn = job.random.sample(drawn, EXAMPLES)
+    if job.rule == "fixed":
+        drawn = _others(job, examples, drawn, asked)
+    prompt = f"{instruction.strip()}\n\n"
+    for place in drawn:
+        example, field = examples[place], f"Positive Examples.{place}"
+        shown, answer = (_text(job, row, example, key, field) for key in ("input", "output"))
+        prompt += f"Input:\n{shown.strip()}\nOutput:\n{answer.strip()}\n\n"
+    return f"{prompt}Input:\n{asked.strip()}\nOutput:\n"
+
+
+def _others(job: Convert, examples: list[Any], drawn: Sequence[int], asked: str) -> list[int]:
+    """The drawn examples; the first others in place of those that are what is asked."""
+
+    def tells(place: int) -> bool:
+        example = examples[place]
+        shown = example.get("input") if isinstance(example, dict) else None
+        return isinstance(shown, str) and shown.strip() == asked.strip()
+
+    kept = [place for place in drawn if not tells(place)]
+    spare = [place for place in range(len(examples)) if place not in drawn and not tells(place)]
+    job.counts["replaced: examples that are the instance asked"] += len(drawn) - len(kept)
+    return kept + spare[: len(drawn) - len(kept)]
+
+
+def _text(job: Convert, row: Row, values: object, key: str, field: str) -> str:
+    """The text `key` of what stands at `field`, an object or a list's first element."""
+    if not isinstance(values, dict):
+        raise row.error("is not an object", field)
+    if not isinstance(values.get(key), str):
+        raise row.error("is missing or not text", f"{field}.{key}")
+    return replace(row, values=values).text(job, key)
+
+
+def _read(job: Convert, path: Path) -> tuple[dict[str, Any], list[tuple[int, dict[str, Any]]]]:
+    """A task without its instances, and (line, instance) for each of those.
+
+    Instances that are broken JSON are dropped, each by itself.
+    """
+    text = read_text(path).removeprefix("\ufeff")
+    found = INSTANCES.search(text)
+    if not found:
+        raise UserError("there is no list 'Instances'", file=path)
+    instances, end = _instances(job, path, text, found.end())
+    head = f'{text[: found.start()]}"Instances": null'
+    try:
+        task = json.loads(f"{head}{text[end:]}")
+    except (ValueError, RecursionError):
+        if end < len(text):
+            job.drop(UserError("broken JSON outside the list 'Instances'", file=path))
+        task = _head(path, head)
+    return task, instances
+
+
+def _head(path: Path, head: str) -> dict[str, Any]:
+    """What stands before the instances of a task that is broken after them, or among them."""
+    try:
+        task: dict[str, Any] = json.loads(f"{head}}}")
+    except json.JSONDecodeError as error:
+        message = f"broken JSON: {error.msg}"
+        raise UserError(message, file=path, line=error.lineno) from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"cannot be read: {error}", file=path) from None
+    return task
+
+
+def _instances(
+    job: Convert, path: Path, text: str, at: int
+) -> tuple[list[tuple[int, dict[str, Any]]], int]:
+    """(line, object) for each element of the list that begins at `at`; where it ends."""
+    instances: list[tuple[int, dict[str, Any]]] = []
+    line = 1 + text.count("\n", 0, at)
+    while text[at : at + 1] != "]":
+        try:
+            value, end = DECODER.raw_decode(text, at)
+            following = DELIMITER.match(text, end)
+            if isinstance(value, dict):
+                instances.append((line, value))
+            else:
+                job.drop(UserError("the instance is not a JSON object", file=path, line=line))
+        except (ValueError, RecursionError):
+            end, following = at + 1, None
+        if following is None:
+            broken = line + text.count("\n", at, end)
+            job.drop(UserError("broken JSON in the list 'Instances'", file=path, line=broken))
+            following = NEXT.search(text, end - 1)
+        if following is None:
+            return instances, len(text)
+        line += text.count("\n", at, following.end())
+        at = following.end()
+    return instances, at + 1
