@@ -10,13 +10,17 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
+from rich.filesize import decimal
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
+    DownloadColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     TextColumn,
     TimeRemainingColumn,
+    TransferSpeedColumn,
 )
 from rich.table import Table
 
@@ -38,15 +42,15 @@ def warn(text: str) -> None:
     err.print(f"warning: {text}", style="yellow", markup=False)
 
 
-def table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
-    """Print a table on stdout; first column left, the others right if they hold numbers."""
+def table(title: str, columns: list[str], rows: list[list[Any]], to: Console = out) -> None:
+    """Print a table; first column left, the others right if they hold numbers."""
     shown = Table(title=title or None, title_justify="left", box=None, header_style="bold")
     for index, name in enumerate(columns):
         numeric = index > 0 and all(isinstance(row[index], int | float) for row in rows)
         shown.add_column(name, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         shown.add_row(*(escape(str(cell)) for cell in row))
-    out.print(shown)
+    to.print(shown)
 
 
 def emit_json(value: Any) -> None:
@@ -57,8 +61,11 @@ def emit_json(value: Any) -> None:
 class Ticker:
     """Counts work done; shows a bar on a terminal and a line now and then elsewhere."""
 
-    def __init__(self, what: str, total: int, done: int, bar: Progress | None) -> None:
+    def __init__(
+        self, what: str, total: int | None, done: int, bar: Progress | None, in_bytes: bool = False
+    ) -> None:
         self.what, self.total, self.count, self.bar = what, total, done, bar
+        self.shown = decimal if in_bytes else str
         self.first, self.start = done, time.monotonic()
         self.said = self.start
         if bar is not None:
@@ -71,23 +78,42 @@ class Ticker:
             self.bar.update(self.task, completed=self.count, info=info)
         elif time.monotonic() - self.said > PLAIN_SECONDS:
             self.said = time.monotonic()
-            rate = (self.count - self.first) / (self.said - self.start)
-            left = (self.total - self.count) / rate if rate else float("inf")
-            note(f"{self.what}: {self.count}/{self.total}, {left:.0f} s left {info}".rstrip())
+            note(f"{self.what}: {self._so_far()} {info}".rstrip())
+
+    def restate(self, total: int | None, done: int) -> None:
+        """The work is another amount than was thought, or begins again at `done`."""
+        self.total, self.count, self.first, self.start = total, done, done, time.monotonic()
+        if self.bar is not None:
+            self.bar.update(self.task, total=total, completed=done)
+
+    def _so_far(self) -> str:
+        if self.total is None:
+            return self.shown(self.count)
+        rate = (self.count - self.first) / (self.said - self.start)
+        left = (self.total - self.count) / rate if rate else float("inf")
+        return f"{self.shown(self.count)}/{self.shown(self.total)}, {left:.0f} s left"
 
 
 @contextmanager
-def progress(what: str, total: int, done: int = 0) -> Iterator[Ticker]:
-    """A progress bar named `what` over `total` units of which `done` were there before."""
+def progress(
+    what: str, total: int | None, done: int = 0, in_bytes: bool = False
+) -> Iterator[Ticker]:
+    """A progress bar named `what` over `total` units of which `done` were there before.
+
+    total: None while it is not known; in_bytes: the units are bytes, shown as sizes with a rate.
+    """
     if not err.is_terminal:
-        yield Ticker(what, total, done, None)
+        yield Ticker(what, total, done, None, in_bytes)
         return
+    count: list[ProgressColumn] = (
+        [DownloadColumn(), TransferSpeedColumn()] if in_bytes else [MofNCompleteColumn()]
+    )
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
-        MofNCompleteColumn(),
+        *count,
         TimeRemainingColumn(),
         TextColumn("{task.fields[info]}"),
     )
     with Progress(*columns, console=err, transient=True) as bar:
-        yield Ticker(what, total, done, bar)
+        yield Ticker(what, total, done, bar, in_bytes)
