@@ -255,6 +255,7 @@ def read_json_array(path: Path, on_bad: OnBad = None) -> Iterator[tuple[int, Any
                         break
                     raise text.error("broken JSON: more text after the end of the array")
                 text.next_character()
+                yield from text.plain()
                 line, tried = text.line(), True
                 value = text.value()
                 tried = False
@@ -277,7 +278,7 @@ def read_json_array(path: Path, on_bad: OnBad = None) -> Iterator[tuple[int, Any
 
 
 DECODER = json.JSONDecoder()
-NOT_UTF8 = re.compile("[\udc80-\udcff]")  # what the decoder makes of bytes that are not UTF-8
+NEXT = re.compile(r"[ \t\n\r]*,[ \t\n\r]*(?=\{)")  # between two objects
 WORD = re.compile(r"\w")
 ANY_KEY = r"[^\"\\]{0,100}"
 KEYS = 16  # keys with which records may begin; of more, none says anything
@@ -309,7 +310,7 @@ class _Window:
         data = self.handle.read(size)
         self.ended = not data
         self.text += self.decode(data, self.ended)
-        self.doubtful = NOT_UTF8.search(self.text) is not None
+        self.doubtful = not _encodable(self.text)
 
     def line(self) -> int:
         """The line, from 1, of the character at `at`."""
@@ -341,12 +342,28 @@ class _Window:
                     if isinstance(value, str) and self.text[end : end + EDGE].lstrip()[:1] == ":":
                         raise self.error("broken JSON: a key and no object")
                     self.begin, self.at = self.at, end
-                    if isinstance(value, dict) and value:
-                        self.keys[next(iter(value))] = None
+                    if isinstance(value, dict):
+                        self.keys[next(iter(value), "")] = None
                     return value
             if len(self.text) - self.at > MOST_OF_ONE:
                 raise self.error(f"is longer than {MOST_OF_ONE >> 20} MiB")
             self.more(max(CHUNK, len(self.text) - self.at))
+
+    def plain(self) -> Iterator[tuple[int, Any]]:
+        """The objects that stand whole in the chunk, each with another behind it: the usual case,
+        and the shortest way; `value` takes what it leaves."""
+        text = self.text
+        while not self.doubtful and text.startswith("{", self.at):
+            try:
+                value, end = DECODER.raw_decode(text, self.at)
+            except (RecursionError, ValueError):
+                return
+            follows = NEXT.match(text, end)
+            if not follows:
+                return
+            self.keys[next(iter(value), "")] = None
+            yield self.line(), value
+            self.at = follows.end()
 
     def cuts(self, error: json.JSONDecodeError) -> bool:
         """Whether the error may come from the end of the chunk."""
@@ -354,7 +371,7 @@ class _Window:
 
     def is_utf8(self) -> bool:
         """Whether the value just read stands in the file as UTF-8."""
-        return not (self.doubtful and NOT_UTF8.search(self.text, self.begin, self.at))
+        return not self.doubtful or _encodable(self.text[self.begin : self.at])
 
     def delimiter(self) -> str:
         """Step over the "," or "]" after a record; "" for the latter."""
@@ -394,6 +411,15 @@ class _Window:
 
     def error(self, message: str, hint: str | None = None) -> StrayTextError:
         return StrayTextError(message, file=self.path, line=self.line(), hint=hint)
+
+
+def _encodable(text: str) -> bool:
+    """Whether there is nothing in a text that the decoder made of bytes that are not UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _written(key: str) -> str:
