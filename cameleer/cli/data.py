@@ -21,7 +21,7 @@ from cameleer.cli.options import (
     show,
     shown_counts,
 )
-from cameleer.core.console import emit_json, note
+from cameleer.core.console import emit_json, err, note, out, table
 from cameleer.core.errors import UserError
 from cameleer.core.files import write_jsonl
 
@@ -47,6 +47,41 @@ def data_ls(json: Json = False) -> None:
         for name, module in all_sources().items()
     ]
     show(json, {"sources": rows}, "", rows)
+
+
+@app.command("fetch")
+def data_fetch(
+    sources: list[str],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Data folder [$CAMELEER_DATA].")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would come.")] = False,
+    json: Json = False,
+) -> None:
+    """Download native files from their origins: checked, recorded, taken up where it broke off.
+
+    Example: `cameleer data fetch dolly code_alpaca --dry-run`
+    """
+    from cameleer.core.download import client
+    from cameleer.core.folders import data_root
+    from cameleer.data.fetch import fetch, plan
+
+    root = output or data_root()
+    with client() as session:
+        wanted = plan(sources, root, session)
+        if dry_run and json:
+            emit_json({"folder": str(root), "downloads": [one.to_row() for one in wanted]})
+        else:
+            shown = [one.to_shown() for one in wanted]
+            columns, to = list(shown[0]), out if dry_run else err
+            table("", columns, [list(row.values()) for row in shown], to=to)
+        if dry_run:
+            return
+        out_folder(root / "instruct")
+        fetched = list(fetch(wanted, session))
+    facts = [row for one in fetched for row in one.to_rows()]
+    rows = [one.to_shown() for one in fetched]
+    show(json, {"folder": str(root), "files": facts}, "", rows)
 
 
 @app.command("convert")
@@ -156,7 +191,6 @@ def data_show(
     from cameleer.chat.render import render
     from cameleer.chat.show import show_html, show_text
     from cameleer.chat.template import template_named
-    from cameleer.core.console import out
     from cameleer.core.files import replacing
     from cameleer.model.load import load_tokenizer
 
