@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from cameleer.cli.options import (
+    DataOption,
     Json,
     Output,
     Rule,
@@ -17,7 +20,6 @@ from cameleer.cli.options import (
     group,
     out_file,
     out_folder,
-    rounded,
     show,
     shown_counts,
 )
@@ -34,19 +36,26 @@ def data_ls(json: Json = False) -> None:
 
     Example: `cameleer data ls`
     """
-    from cameleer.data.source import all_sources
+    from cameleer.core.folders import data_root
+    from cameleer.data.source import all_sources, is_here
 
     rows = [
         {
             "source": name,
             "title": module.CARD.title,
             "instances": module.CARD.instances,
+            "here": is_here(name),
             "licence": module.CARD.licence,
             "origin": module.CARD.origin,
         }
         for name, module in all_sources().items()
     ]
-    show(json, {"sources": rows}, "", rows)
+    shown = [
+        {**row, "instances": row["instances"] or "", "here": "yes" if row["here"] else ""}
+        for row in rows
+    ]
+    title = f"here: in {data_root()}"
+    show(json, {"folder": str(data_root()), "sources": rows}, title, shown)
 
 
 @app.command("fetch")
@@ -92,47 +101,118 @@ def data_convert(
         Path | None, typer.Option("--from", help="Folder of native files [$CAMELEER_DATA].")
     ] = None,
     rule: RuleOption = Rule.fixed,
-    seed: int = 42,
+    seed: Annotated[int, typer.Option(help="Of templates and samples that are drawn.")] = 42,
     limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many.")] = None,
+    tokenizer: Annotated[
+        str | None, typer.Option("--tokenizer", "-t", help="To split ShareGPT's long ones with.")
+    ] = None,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Of a chunk, with --tokenizer.")] = 2048,
     strict: Annotated[bool, typer.Option(help="Stop at the first bad record.")] = False,
     json: Json = False,
 ) -> None:
     """Native files to conversations; prints what was read, kept and dropped.
 
-    Records that cannot be read are dropped, and listed with file, line and reason in
-    OUT.bad.jsonl beside the output.
+    SOURCE is one of `cameleer data ls`; your own files are read by the sources jsonl, alpaca and
+    sharegpt, of which --from may also name one file. Records that cannot be read are dropped, and
+    listed with file, line and reason in OUT.bad.jsonl beside the output.
 
     Example: `cameleer data convert dolly --from data/instruct/dolly -o dolly.jsonl`
+
+    Example: `cameleer data convert jsonl --from chats.json -o chats.jsonl`
     """
     from itertools import islice
 
+    from cameleer.core.console import progress
     from cameleer.data.bad import BadRecords
-    from cameleer.data.source import convert
+    from cameleer.data.source import convert, require_apart
 
-    with BadRecords(out_file(output)) as bad:
+    require_apart(source, folder, out_file(output))
+    loaded = _tokenizer(tokenizer) if tokenizer else None
+    with BadRecords(output) as bad, progress(f"convert {source}", None) as ticker:
         conversations, counts = convert(
-            source, folder, rule.value, seed, strict=strict, on_bad=bad.add
+            source,
+            folder,
+            rule.value,
+            seed,
+            strict=strict,
+            on_bad=bad.add,
+            tokenizer=loaded,
+            max_tokens=max_tokens,
         )
-        rows = (item.to_row() for item in islice(conversations, limit))
-        write_jsonl(output, rows)
+
+        def rows() -> Iterator[dict[str, Any]]:
+            for conversation in islice(conversations, limit):
+                if counts["read"] >= ticker.count + 100:
+                    ticker.advance(counts["read"] - ticker.count)
+                yield conversation.to_row()
+
+        write_jsonl(output, rows())
     if bad.count and not counts["kept"]:
         raise UserError(f"none of {counts['read']} records could be used", file=bad.file)
     facts = {"source": source, "output": str(output), **shown_counts(counts), **bad.facts()}
-    show(json, facts, "", [facts])
+    show(json, facts, f"{source}: {output}", _counted(counts))
+
+
+def _tokenizer(name: str) -> Any:
+    from cameleer.model.load import load_tokenizer  # brings torch, which most conversions spare
+
+    return load_tokenizer(name)
+
+
+def _counted(counts: Counter[str]) -> list[dict[str, Any]]:
+    """Rows of a table: read, kept, dropped by reason as shares of what was read; then the rest."""
+    shown = shown_counts(counts)
+    rest = [key for key in shown if key not in ("read", "kept") and not key.startswith("dropped")]
+    dropped = [key for key in shown if key.startswith("dropped")]
+    share = {
+        key: f"{shown[key] / max(1, counts['read']):.1%}" for key in ("read", "kept", *dropped)
+    }
+    return [
+        {"": key, "count": shown[key], "share": share.get(key, "")}
+        for key in ("read", "kept", *dropped, *rest)
+        if key in shown
+    ]
 
 
 @app.command("stats")
-def data_stats(files: list[Path], tokenizer: TokenizerOption, json: Json = False) -> None:
+def data_stats(
+    files: list[Path],
+    tokenizer: TokenizerOption,
+    html: Annotated[
+        Path | None, typer.Option("--html", help="Look closer, and write a page about it.")
+    ] = None,
+    template: Annotated[str, typer.Option(help="For what --html tells of the loss.")] = "tulu",
+    rule: RuleOption = Rule.fixed,
+    json: Json = False,
+) -> None:
     """Table 1 of the paper for conversation files: instances, rounds, mean lengths in tokens.
 
-    Example: `cameleer data stats dolly.jsonl -t embedded:smollm2-135m-instruct`
+    Behind the stroke stands the paper's own number (in LLaMA tokens), if the file is one of its
+    sources. A page of `--html` says what stands out: lengths, turns, what a limit cuts, languages,
+    what is asked, signs of trouble in answers, repeats; with `--json` its numbers are printed.
+
+    Example: `cameleer data stats dolly.jsonl -t embedded:smollm2-135m-instruct --html dolly.html`
     """
-    from cameleer.data.describe import describe
+    from cameleer.chat.template import template_named
+    from cameleer.core.files import replacing
+    from cameleer.data.describe import beside_paper, describe
+    from cameleer.data.portrait import facts, portrait_page
+    from cameleer.data.survey import survey
     from cameleer.model.load import load_tokenizer
 
     loaded = load_tokenizer(tokenizer)
-    rows = [{"file": str(file), **describe(file, loaded)} for file in files]
-    show(json, {"files": rows}, "", [rounded(row) for row in rows])
+    if html is None:
+        rows = [{"file": str(file), **describe(file, loaded)} for file in files]
+    else:
+        page, form = out_file(html), template_named(template)
+        surveys = [survey(file, loaded, form, rule=rule.value) for file in files]
+        rows = [{"file": str(one.file), **facts(one)} for one in surveys]
+        with replacing(page) as handle:
+            handle.write(portrait_page(surveys, tokenizer))
+        note(f"wrote {html}")
+    title = "yours / the paper's, whose lengths are in LLaMA tokens"
+    known = any(row["paper"] for row in rows)
+    show(json, {"files": rows}, title if known else "", [beside_paper(row) for row in rows])
 
 
 @app.command("render")
@@ -181,45 +261,151 @@ def data_show(
     html: Annotated[Path | None, typer.Option("--html", help="Write a page instead.")] = None,
     json: Json = False,
 ) -> None:
-    """What is learned of a conversation, coloured.
+    """What is learned of a conversation, coloured; what is cut off; where the two rules differ.
 
     Example: `cameleer data show dolly.jsonl -t embedded:smollm2-135m-instruct --html dolly.html`
     """
     from itertools import islice
 
     from cameleer.chat.conversation import read_conversations
-    from cameleer.chat.render import render
-    from cameleer.chat.show import show_html, show_text
+    from cameleer.chat.show import lay_out, show_html, show_text, summary
     from cameleer.chat.template import template_named
     from cameleer.core.files import replacing
     from cameleer.model.load import load_tokenizer
 
-    loaded = load_tokenizer(tokenizer)
+    loaded, form = load_tokenizer(tokenizer), template_named(template)
     wanted = (c for c in read_conversations(file) if id is None or c.id == id)
-    rendered = list(
-        render(
-            islice(wanted, None if id else limit),
-            loaded,
-            template_named(template),
-            max_tokens=max_tokens,
-            rule=rule.value,
-        )
-    )
-    if not rendered:
-        what = f"no conversation '{id}' to learn from" if id else "nothing to learn from here"
-        raise UserError(what, file=file)
+    some = islice(wanted, None if id else limit)
+    shown = list(lay_out(some, loaded, form, max_tokens=max_tokens, rule=rule.value))
+    if not shown:
+        raise UserError(f"no conversation '{id}'" if id else "holds no conversation", file=file)
     if html is not None:
+        about = f"{file.name} · tokens of {tokenizer} · template {template}"
         with replacing(out_file(html)) as handle:
-            handle.write(show_html(rendered, loaded))
+            handle.write(show_html(shown, loaded, about))
         note(f"wrote {html}")
     if json:
         facts = [
-            {"id": r.id, "tokens": len(r.ids), "supervised": sum(r.supervised)} for r in rendered
+            {
+                "id": one.id,
+                "tokens": one.tokens,
+                "supervised": one.learned,
+                "cut": one.cut,
+                "differing": one.differing,
+                "said": summary(one),
+            }
+            for one in shown
         ]
         emit_json({"html": html and str(html), "conversations": facts})
     elif html is None:
-        for one in rendered:
+        for one in shown:
             out.print(show_text(one, loaded))
+
+
+class By(StrEnum):
+    """What is compared: whole conversations, or what the user said."""
+
+    conversation = "conversation"
+    prompt = "prompt"
+
+
+class Reason(StrEnum):
+    """Why a conversation is removed."""
+
+    exact = "exact"
+    near = "near"
+    overlap = "overlap"
+
+
+@app.command("overlap")
+def data_overlap(
+    files: list[Path],
+    benchmarks: Annotated[
+        list[str] | None, typer.Option("--with", help="A test set, or `all`; may be repeated.")
+    ] = None,
+    data: DataOption = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Folder for labels, matches and a page.")
+    ] = None,
+    by: Annotated[By, typer.Option(help="What repeats: conversations, or prompts alone.")] = (
+        By.conversation
+    ),
+    remove: Annotated[
+        list[Reason] | None,
+        typer.Option(help="Write cleaned copies without these; may be repeated."),
+    ] = None,
+    cores: Annotated[int | None, typer.Option(min=1, help="[default: all]")] = None,
+    json: Json = False,
+) -> None:
+    """Duplicates in and across conversation files, and test items that stand in them.
+
+    Without --with, duplicates alone: exact, or near (Jaccard index of at least 0.7 over runs of
+    five words). With it, every item of the test sets is looked for in every message: whole, by runs
+    of 13 and 8 words, and nearly. OUTPUT then holds labels.jsonl with a line for each test item,
+    and matches.html to read what was found. --remove exact|near|overlap writes the files without
+    such conversations to OUTPUT/cleaned; of those that repeat each other the first stays.
+
+    Example: `cameleer data overlap dolly.jsonl alpaca.jsonl --with gsm --with mmlu -o overlap`
+
+    Example: `cameleer data overlap dolly.jsonl alpaca.jsonl --remove exact --remove near -o clean`
+    """
+    import os
+    import tempfile
+
+    from cameleer.core.files import read_json
+    from cameleer.data.matches import overlap_stage, write_overlap
+    from cameleer.data.probes import ItemText
+
+    removed = [reason.value for reason in dict.fromkeys(remove or ())]
+    if removed and output is None:
+        raise UserError("there is no place for cleaned files", field="remove", hint="give -o DIR")
+    if "overlap" in removed and not benchmarks:
+        raise UserError("nothing to overlap with", field="remove", hint="give --with BENCHMARK")
+    names: list[str] = []
+    if benchmarks:
+        from cameleer.evals.corpus import READERS, texts
+
+        # `--with gsm mmlu` reads as a file named mmlu: a name that is no file is a test set.
+        names = [
+            *benchmarks,
+            *(str(one) for one in files if not one.exists() and str(one) in READERS),
+        ]
+        files = [one for one in files if str(one) not in names]
+        names = list(READERS) if "all" in names else list(dict.fromkeys(names))
+    items = [ItemText(*one) for name in names for one in texts(name, data)]
+    cores = cores or len(os.sched_getaffinity(0))
+    if output is None:
+        with tempfile.TemporaryDirectory() as folder:
+            facts = write_overlap(Path(folder), files, items, by.value, (), cores)
+    else:
+        stage = overlap_stage(files, items, by.value, removed, out_folder(output))
+        stage.run(lambda folder: write_overlap(folder, files, items, by.value, removed, cores))
+        facts = {"folder": str(output), **read_json(output / "summary.json")}
+    if json:
+        emit_json(facts)
+    else:
+        _show_overlap(facts)
+
+
+def _show_overlap(facts: dict[str, Any]) -> None:
+    """What was found, as tables."""
+    repeats = facts["duplicates"]
+    table("", ["file", "conversations"], [list(row.values()) for row in facts["files"]])
+    title = f"conversations that repeat an earlier one, compared by {repeats['by']}"
+    pairs = [list(row.values()) for row in repeats["pairs"]] or [["none", "", "", 0]]
+    table(title, ["kept", "repeats", "kind", "conversations"], pairs)
+    if "benchmarks" in facts:
+        rows = [
+            {"benchmark": name, "items": fact["items"], "touched": fact["touched"],
+             "answer seen": fact["answer_seen"], **fact["kinds"],
+             "in": ", ".join(f"{source} {n}" for source, n in fact["sources"].items())}
+            for name, fact in facts["benchmarks"].items()
+        ]  # fmt: skip
+        show(False, facts, "test items found, by their strongest match", rows)
+    for row in facts.get("removed", ()):
+        note(", ".join(f"{key} {value}" for key, value in row.items()))
+    if "folder" in facts:
+        note(f"wrote {facts['folder']}")
 
 
 @app.command("miniature")

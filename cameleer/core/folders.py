@@ -18,14 +18,25 @@ def data_root() -> Path:
     return Path(os.environ.get("CAMELEER_DATA") or cache_root() / "data")
 
 
-def locate(root: Path | None, kind: str, name: str, native: tuple[str, ...]) -> Path:
+def locate(
+    root: Path | None, kind: str, name: str, native: tuple[str, ...], *, any_file: bool = False
+) -> Path:
     """The folder with the native files of source or benchmark `name`.
 
     root: what the user gave, or None for the default; it may be the folder itself, or one that
     holds `name/` or `kind/name/` (kind: "instruct" or "eval"). native: names or patterns of the
-    files, any one of which must be there.
+    files, any one of which must be there. any_file: `root` may also be one file, of any name, which
+    is then what comes back.
     """
     given = data_root() if root is None else root
+    if given.is_file():
+        if any_file:
+            return given
+        raise UserError(
+            f"is a file; '{name}' is read from a folder",
+            file=given,
+            hint="give the folder it is in",
+        )
     tried = [given / kind / name, given / name, given]
     for folder in tried:
         if any(next(folder.glob(pattern), None) for pattern in native):

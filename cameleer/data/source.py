@@ -14,9 +14,10 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from pathlib import Path
 from types import ModuleType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from cameleer.chat.conversation import Conversation
 from cameleer.chat.render import Rule
@@ -49,9 +50,10 @@ class Download:
 class Card:
     """Facts about a data set.
 
-    native: names or patterns of its files; instances and the mean lengths (LLaMA tokens): those of
-    the paper's Table 1; downloads: where the files come from; derived_from: sources whose records,
-    or models taught by them, went into this one.
+    native: names or patterns of its files; any_file: it also reads one file of any name; instances
+    and the mean lengths (LLaMA tokens): those of the paper's Table 1, if they are in it; downloads:
+    where the files come from; derived_from: sources whose records, or models taught by them, went
+    into this one.
     """
 
     title: str
@@ -59,12 +61,13 @@ class Card:
     licence: str
     citation: str
     native: tuple[str, ...]
-    instances: int
-    rounds: float
-    prompt_tokens: float
-    completion_tokens: float
+    instances: int | None = None
+    rounds: float | None = None
+    prompt_tokens: float | None = None
+    completion_tokens: float | None = None
     downloads: tuple[Download, ...] = ()
     derived_from: tuple[str, ...] = ()
+    any_file: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,8 @@ BAD = "bad record"
 class Convert:
     """One conversion: where the files are, by which rule, with which seed, and what was counted.
 
+    folder: of the native files; a file of any name, where the card allows one. tokenizer: what
+    long conversations are measured with, to be split to `max_tokens`; None: they are not split.
     strict: the first record that cannot be read is raised; otherwise it is dropped, counted and
     told to `on_bad`. counts: `read`, which is the sum of `kept` and one `dropped: <reason>` for
     each reason; and whatever else a source has to say. numbers: of the records, bad ones included.
@@ -92,6 +97,8 @@ class Convert:
     seed: int = 42
     strict: bool = False
     on_bad: OnBad = None
+    tokenizer: Any = None
+    max_tokens: int = 2048
     counts: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
@@ -133,6 +140,41 @@ def all_sources() -> dict[str, ModuleType]:
     return dict(sorted(plugins(HOME, GROUP).items()))
 
 
+def located(name: str, root: Path | None) -> Path:
+    """The folder of a source's native files in the data folder `root`, or the one file given."""
+    card: Card = source_named(name).CARD
+    return locate(root, "instruct", name, card.native, any_file=card.any_file)
+
+
+def native_files(card: Card, folder: Path) -> list[Path]:
+    """The files that a source reads in the folder that was located, or the one file."""
+    if folder.is_file():
+        return [folder]
+    return sorted({path for pattern in card.native for path in folder.glob(pattern)})
+
+
+def is_here(name: str) -> bool:
+    """Whether the default data folder holds a source's files."""
+    try:
+        return bool(located(name, None))
+    except UserError:
+        return False
+
+
+def require_apart(name: str, root: Path | None, output: Path) -> None:
+    """Refuse an output that is one of the files read, or would be the next time."""
+    folder = located(name, root).resolve()
+    path, card = output.resolve(), source_named(name).CARD
+    among = path.parent == folder and any(fnmatch(path.name, one) for one in card.native)
+    if path == folder or among:
+        raise UserError(
+            f"would be read as a file of '{name}'",
+            file=output,
+            field="output",
+            hint="write elsewhere",
+        )
+
+
 def convert(
     name: str,
     root: Path | None,
@@ -141,15 +183,17 @@ def convert(
     *,
     strict: bool = False,
     on_bad: OnBad = None,
+    tokenizer: Any = None,
+    max_tokens: int = 2048,
 ) -> tuple[Iterator[Conversation], Counter[str]]:
     """A source's conversations, streamed, and the counts that fill as they are read.
 
     Files that cannot be read at all raise UserError; single records that cannot are dropped,
-    counted and told to `on_bad`, or with `strict` raised.
+    counted and told to `on_bad`, or with `strict` raised. `tokenizer` and `max_tokens` are for
+    sources that split what is too long (`sharegpt`).
     """
     module = source_named(name)
-    folder = locate(root, "instruct", name, module.CARD.native)
-    job = Convert(folder, rule, seed, strict, on_bad)
+    job = Convert(located(name, root), rule, seed, strict, on_bad, tokenizer, max_tokens)
 
     def counted() -> Iterator[Conversation]:
         for made in module.convert(job):

@@ -21,6 +21,7 @@ CARD = Card(
     rounds=1.0,
     prompt_tokens=28.0,
     completion_tokens=161.8,
+    derived_from=("stanford_alpaca",),
 )
 
 

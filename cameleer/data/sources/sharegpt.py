@@ -2,28 +2,40 @@
 
 Origin: anon8231489123/ShareGPT_Vicuna_unfiltered on the Hugging Face hub. Licence: none stated.
 Native files, of which the first kind that is there is read: the paper's own split to 2,048 tokens;
-`sg_90k_part*_html_cleaned.json`, whole conversations, which are kept whole here (the paper split
-them to 2,048 tokens, which makes its 168,864 instances); or
-`ShareGPT_V3_unfiltered_cleaned_split.json`, split to 2,048 tokens by others.
+`sg_90k_part*_html_cleaned.json`, whole conversations; or
+`ShareGPT_V3_unfiltered_cleaned_split.json`, split to 2,048 tokens by others. One file of any other
+name is read as whole conversations.
 
-Both rules: "human" and "user" are the user, "gpt" and "chatgpt" the assistant; a conversation with
-a turn of "system" or "bing" is dropped; any other speaker is an error.
+Whole conversations are split to `max_tokens` if there is a tokenizer to measure with (the paper's
+168,864 instances: 2,048 tokens of LLaMA's), and kept whole otherwise, which is said. What is read,
+kept and dropped are then chunks; conversations are counted on their own. A chunk is named by its
+conversation's id and the place of its first message.
 
-Rule `paper`: the last turn of an odd number is cut; a conversation is dropped unless the speakers
-are then "human", "gpt", "human", "gpt", … (the checks of the paper's splitter).
+Both rules: "human" and "user" are the user, "gpt" and "chatgpt" the assistant; any other speaker
+than these, "system" and "bing" makes a bad record.
 
-Rule `fixed`: answers before the first question and a question after the last answer are cut; what
-is left is dropped if the roles do not alternate or a message is empty.
+Rule `paper`: the last turn of an odd number is cut; then the split, with its losses (see
+`cameleer/data/split.py`); then a conversation or chunk is dropped unless its speakers are "human",
+"gpt", "human", "gpt", … So one bad turn drops no more than its chunk, unknown speakers included.
+
+Rule `fixed`: a conversation with a turn of "system" or "bing" is dropped; answers before the first
+question and a question after the last answer are cut; what is left is dropped if the roles do not
+alternate or a message is empty; then the split, in which a round that is too long for a chunk is
+left out, counted.
 """
 
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
+from pathlib import Path
 
 from cameleer.chat.conversation import Conversation, Message
+from cameleer.core.console import note, warn
 from cameleer.data.encode import Row, array_rows
-from cameleer.data.source import Card, Convert, Dropped, Made
+from cameleer.data.own import Identities, native_id
+from cameleer.data.source import Card, Convert, Dropped, Made, native_files
+from cameleer.data.split import Chunks, round_lengths, split_fixed, split_paper
 
 CARD = Card(
     title="ShareGPT",
@@ -40,21 +52,39 @@ CARD = Card(
     rounds=3.2,
     prompt_tokens=71.0,
     completion_tokens=357.8,
+    any_file=True,
 )
 
 SPEAKERS = {"human": "user", "user": "user", "gpt": "assistant", "chatgpt": "assistant"}
 DROPPED = ("system", "bing")  # the paper drops every conversation in which they speak
 
+Turn = tuple[str, str]
+"""Speaker and text."""
+
 
 def convert(job: Convert) -> Iterator[Made]:
     """The conversations in the files' order; `sharegpt_<n>` is the n-th read, from 0."""
-    found = (sorted(job.folder.glob(pattern)) for pattern in CARD.native)
-    paths = next(filter(None, found), [])
+    paths = _files(job)
     rows = (row for path in paths for row in array_rows(job, path))
-    return job.each(rows, partial(_conversation, job))
+    whole = not any("split" in path.name for path in paths)
+    if whole and job.tokenizer is not None:
+        return job.each(rows, partial(_chunks, job, Identities()))
+    if whole:
+        warn("no tokenizer is given: long conversations are kept whole, not split")
+    elif job.tokenizer is not None:
+        note(f"{paths[0].name} is split already: the tokenizer is not used")
+    return job.each(rows, partial(_conversation, job, whole))
 
 
-def _conversation(job: Convert, row: Row) -> Iterator[Made]:
+def _files(job: Convert) -> list[Path]:
+    """The files of the first kind that is there."""
+    kinds = (native_files(replace(CARD, native=(kind,)), job.folder) for kind in CARD.native)
+    return next(filter(None, kinds), [])
+
+
+def _conversation(job: Convert, whole: bool, row: Row) -> Iterator[Made]:
+    if whole:
+        job.counts["not split"] += 1
     messages, reason = (_paper if job.rule == "paper" else _fixed)(job, _turns(job, row))
     if reason:
         yield Dropped(reason)
@@ -62,8 +92,58 @@ def _conversation(job: Convert, row: Row) -> Iterator[Made]:
         yield Conversation(f"sharegpt_{row.number}", "sharegpt", tuple(messages))
 
 
-def _turns(job: Convert, row: Row) -> list[tuple[str, str]]:
-    """(speaker, text) of each turn; the speaker is known, the text is text."""
+def _chunks(job: Convert, identities: Identities, row: Row) -> Iterator[Made]:
+    name = identities.once(job, native_id(job, row) or str(row.number))
+    turns = _turns(job, row, strict=job.rule == "fixed")
+    job.counts["conversations"] += 1
+    yield from (_paper_chunks if job.rule == "paper" else _fixed_chunks)(job, name, turns)
+
+
+def _paper_chunks(job: Convert, name: str, turns: list[Turn]) -> Iterator[Made]:
+    turns = _even(job, turns)
+    if not turns:
+        yield Dropped("fewer than two messages")
+        return
+    rounds = round_lengths([text for _, text in turns], job.tokenizer)
+    chunks = split_paper(rounds, job.max_tokens)
+    _count_cut(job, rounds, chunks)
+    for first, end in chunks:
+        messages, reason = _alternating(turns[2 * first : 2 * end])
+        if first == end:
+            yield Dropped("empty chunk")
+        elif reason:
+            yield Dropped(reason)
+        else:
+            yield Conversation(f"sharegpt_{name}_{2 * first}", "sharegpt", tuple(messages))
+
+
+def _fixed_chunks(job: Convert, name: str, turns: list[Turn]) -> Iterator[Made]:
+    messages, reason = _fixed(job, turns)
+    if reason:
+        yield Dropped(reason)
+        return
+    offset = next(place for place, (who, _) in enumerate(turns) if SPEAKERS[who] == "user")
+    rounds = round_lengths([message.content for message in messages], job.tokenizer)
+    chunks = split_fixed(rounds, job.max_tokens)
+    _count_cut(job, rounds, chunks)
+    if not chunks:
+        yield Dropped("no round that fits")
+    for first, end in chunks:
+        place = offset + 2 * first
+        part = tuple(messages[2 * first : 2 * end])
+        yield Conversation(f"sharegpt_{name}_{place}", "sharegpt", part)
+
+
+def _count_cut(job: Convert, rounds: list[int], chunks: Chunks) -> None:
+    """Count the rounds that are in no chunk: too long for any, or the last, lost by `paper`."""
+    too_long = sum(size > job.max_tokens for size in rounds)
+    lost = len(rounds) - too_long - sum(end - first for first, end in chunks)
+    job.counts[f"cut: round of more than {job.max_tokens} tokens"] += too_long
+    job.counts["cut: last round, which did not fit"] += lost
+
+
+def _turns(job: Convert, row: Row, strict: bool = True) -> list[Turn]:
+    """The turns of a record; the speakers are known ones if `strict`, the texts are text."""
     turns = row.values.get("conversations")
     if not isinstance(turns, list):
         raise row.error("is missing or not a list", "conversations")
@@ -73,10 +153,10 @@ def _turns(job: Convert, row: Row) -> list[tuple[str, str]]:
         if not isinstance(turn, dict):
             raise row.error("is not an object", field)
         speaker = turn.get("from")
-        if not isinstance(speaker, str) or (speaker not in SPEAKERS and speaker not in DROPPED):
-            known = ", ".join((*SPEAKERS, *DROPPED))
-            message = f"unknown speaker {speaker!r}"
-            raise row.error(message, f"{field}.from", f"known are {known}")
+        known = (*SPEAKERS, *DROPPED)
+        if not isinstance(speaker, str) or (strict and speaker not in known):
+            message = f"unknown speaker {speaker!r:.40}"
+            raise row.error(message, f"{field}.from", f"known are {', '.join(known)}")
         if not isinstance(turn.get("value"), str):
             raise row.error("is missing or not text", f"{field}.value")
         checked.append((speaker, replace(row, values=turn).text(job, "value")))
@@ -87,12 +167,17 @@ Verdict = tuple[list[Message], str]
 """The messages that are kept, and the reason why the conversation is dropped, or ""."""
 
 
-def _paper(job: Convert, turns: list[tuple[str, str]]) -> Verdict:
-    if len(turns) % 2:
-        job.counts["cut: last turn of an odd number"] += 1
-        turns = turns[:-1]
-    if not turns:
-        return [], "fewer than two messages"
+def _paper(job: Convert, turns: list[Turn]) -> Verdict:
+    turns = _even(job, turns)
+    return _alternating(turns) if turns else ([], "fewer than two messages")
+
+
+def _even(job: Convert, turns: list[Turn]) -> list[Turn]:
+    job.counts["cut: last turn of an odd number"] += len(turns) % 2
+    return turns[: len(turns) // 2 * 2]
+
+
+def _alternating(turns: list[Turn]) -> Verdict:
     if any(speaker in DROPPED for speaker, _ in turns):
         return [], "a system or bing turn"
     if any(speaker != ("human", "gpt")[index % 2] for index, (speaker, _) in enumerate(turns)):
@@ -100,7 +185,7 @@ def _paper(job: Convert, turns: list[tuple[str, str]]) -> Verdict:
     return [Message(SPEAKERS[speaker], text) for speaker, text in turns], ""
 
 
-def _fixed(job: Convert, turns: list[tuple[str, str]]) -> Verdict:
+def _fixed(job: Convert, turns: list[Turn]) -> Verdict:
     if any(speaker in DROPPED for speaker, _ in turns):
         return [], "a system or bing turn"
     messages = [Message(SPEAKERS[speaker], text.strip()) for speaker, text in turns]

@@ -20,6 +20,7 @@ CARD = Card(
     rounds=1.0,
     prompt_tokens=27.8,
     completion_tokens=64.6,
+    derived_from=("self_instruct",),
 )
 
 

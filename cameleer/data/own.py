@@ -1,0 +1,91 @@
+"""What a user's own files need: any name, an array or lines, ids and sources of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import dropwhile
+from pathlib import Path
+
+from cameleer.chat.conversation import Conversation, Message
+from cameleer.core.files import GZIP_BROKEN, open_bytes
+from cameleer.data.encode import Row, array_rows, jsonl_rows
+from cameleer.data.source import Card, Convert, Dropped, Made, native_files
+
+NATIVE = ("*.jsonl", "*.jsonl.gz", "*.json", "*.json.gz")
+OURS = ("fetched.json", ".bad.jsonl")  # ends of names of files that we write beside data
+
+
+class Identities:
+    """Ids that are given out once each: one that is asked for again gets a number behind it."""
+
+    def __init__(self) -> None:
+        self.times: dict[str, int] = {}
+
+    def once(self, job: Convert, wanted: str) -> str:
+        """`wanted`, or `wanted-2`, `wanted-3` … if it was given out before, which is counted."""
+        if wanted not in self.times:
+            self.times[wanted] = 1
+            return wanted
+        job.counts["mended: id given before"] += 1
+        number = self.times[wanted] + 1
+        while f"{wanted}-{number}" in self.times:
+            number += 1
+        self.times[wanted] = number
+        self.times[f"{wanted}-{number}"] = 1
+        return f"{wanted}-{number}"
+
+
+def native_id(job: Convert, row: Row) -> str | None:
+    """The `id` of a record, if it is a text or a whole number that says something."""
+    value = row.values.get("id")
+    if isinstance(value, str) and value.strip():
+        return row.text(job, "id")
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def own_rows(job: Convert, card: Card) -> Iterator[Row]:
+    """The records of every file, each an array or lines of JSON, as its first character says."""
+    for path in native_files(card, job.folder):
+        if path == job.folder or not path.name.endswith(OURS):
+            yield from (array_rows if _is_array(path) else jsonl_rows)(job, path)
+
+
+def _is_array(path: Path) -> bool:
+    try:
+        with open_bytes(path) as file:
+            head: bytes = file.read1(1 << 16)
+    except GZIP_BROKEN:
+        return False  # which the reader of lines tells
+    return head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"["
+
+
+def own_name(job: Convert, row: Row, identities: Identities) -> tuple[str, str]:
+    """(id, source) of a record: its own, else the file's name, with the record's number as id.
+
+    `dataset` is read as `source`, as in the paper's own files.
+    """
+    stem = Path(row.file.name.removesuffix(".gz")).stem
+    field = next((name for name in ("source", "dataset") if row.values.get(name)), None)
+    source = row.text(job, field) if field else stem
+    return identities.once(job, native_id(job, row) or f"{stem}_{row.number}"), source
+
+
+def own_conversation(job: Convert, name: tuple[str, str], messages: list[Message]) -> Made:
+    """A conversation as the user wrote it; rule `fixed` makes it one that can be learned from.
+
+    By `fixed` texts are stripped, empty system messages and what follows the last answer are cut
+    (counted), and it is dropped if there is then no answer or an empty message.
+    """
+    if job.rule == "fixed":
+        messages = [replace(message, content=message.content.strip()) for message in messages]
+        spoken = [one for one in messages if one.content or one.role != "system"]
+        answered = list(dropwhile(lambda one: one.role != "assistant", reversed(spoken)))[::-1]
+        if not answered:
+            return Dropped("no answer")
+        if not all(one.content for one in answered):
+            return Dropped("an empty message")
+        job.counts["cut: empty system message"] += len(messages) - len(spoken)
+        job.counts["cut: message after the last answer"] += len(spoken) - len(answered)
+        messages = answered
+    return Conversation(*name, tuple(messages)) if messages else Dropped("no message")
