@@ -1,21 +1,123 @@
-"""Showing what is learned: a rendered conversation on the terminal, or many as one HTML page."""
+"""Showing what is learned of a conversation: on the terminal, or several as one HTML page."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 from itertools import groupby
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 from rich.text import Text
 
-from cameleer.chat.render import Rendered
+import cameleer
+from cameleer.chat.conversation import Conversation
+from cameleer.chat.render import Rule, render
+from cameleer.chat.template import Template
 from cameleer.core.console import out
+from cameleer.core.text import name_of, sign_for, visible
 
 OPEN, CLOSE = "⟦", "⟧"  # around what is learned, where there is no colour
 UNFINISHED = "\ufffd"  # what a decoder writes for bytes that are not yet a character
 LONGEST = 8  # tokens after which bytes that make no character are shown as they are
+BEHIND = 400  # tokens shown of what a limit cuts off; the rest is counted
+
+Fate = Literal["learned", "read", "cut"]
+"""What becomes of a token: it is in the loss, only read, or does not fit into the limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A conversation as tokens, by both rules.
+
+    ids: [tokens] all of them, those behind the limit too; fixed, paper: [tokens] 1 where the rule
+    has the token in the loss; limit: tokens that are kept; answered: whether there is an answer.
+    """
+
+    id: str
+    source: str
+    rule: Rule
+    ids: list[int]
+    fixed: list[int]
+    paper: list[int]
+    limit: int
+    answered: bool
+
+    @property
+    def mask(self) -> list[int]:
+        return self.fixed if self.rule == "fixed" else self.paper
+
+    @property
+    def tokens(self) -> int:
+        return min(len(self.ids), self.limit)
+
+    @property
+    def learned(self) -> int:
+        return sum(self.mask[: self.limit])
+
+    @property
+    def cut(self) -> int:
+        return len(self.ids) - self.tokens
+
+    @property
+    def cut_learned(self) -> int:
+        return sum(self.mask[self.limit :])
+
+    @property
+    def differing(self) -> int:
+        """Kept tokens that only one of the two rules learns."""
+        pairs = zip(self.fixed[: self.limit], self.paper, strict=False)
+        return sum(one != other for one, other in pairs)
+
+    @property
+    def trouble(self) -> str:
+        """Why nothing is learned, or ""."""
+        if self.learned:
+            return ""
+        return "its answers lie behind the limit" if self.answered else "it has no answer"
+
+    def fate(self, token: int) -> Fate:
+        if token >= self.limit:
+            return "cut"
+        return "learned" if self.mask[token] else "read"
+
+    def learned_by(self, token: int) -> str:
+        """ "paper" or "fixed" if only that rule learns the token, else ""."""
+        if token >= self.limit or self.fixed[token] == self.paper[token]:
+            return ""
+        return "fixed" if self.fixed[token] else "paper"
+
+
+def lay_out(
+    conversations: Iterable[Conversation],
+    tokenizer: Any,
+    template: Template,
+    *,
+    max_tokens: int,
+    rule: Rule = "fixed",
+) -> Iterator[Shown]:
+    """Each conversation whole, with what both rules learn of it; none is left out."""
+    for conversation in conversations:
+        masks: dict[str, list[int]] = {}
+        ids: list[int] = []
+        for one in ("fixed", "paper"):
+            for rendered in render([conversation], tokenizer, template, rule=one):
+                ids, masks[one] = list(rendered.ids), list(rendered.supervised)
+        if not ids:  # rendering drops what has nothing to learn
+            text = template.text(conversation.messages, tokenizer.eos_token)
+            ids = list(tokenizer(text, verbose=False)["input_ids"])
+        nothing = [0] * len(ids)
+        yield Shown(
+            conversation.id,
+            conversation.source,
+            rule,
+            ids,
+            masks.get("fixed", nothing),
+            masks.get("paper", nothing),
+            max_tokens,
+            any(message.role == "assistant" for message in conversation.messages),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,25 +127,25 @@ class Piece:
     text: str
     first: int
     ids: tuple[int, ...]
-    supervised: bool
 
 
-def pieces(rendered: Rendered, tokenizer: Any) -> list[Piece]:
-    """The text that each token stands for, as it reads after the token before it.
+def pieces(shown: Shown, tokenizer: Any, count: int) -> list[Piece]:
+    """The text of each of the first `count` tokens, as it reads after the token before it.
 
-    Bytes of one character in several tokens make one piece, unless only some are supervised.
+    Bytes of one character in several tokens make one piece, unless their fates differ.
     """
     found: list[Piece] = []
     before: list[int] = []  # a token alone reads otherwise than one that follows another
-    first, total = 0, len(rendered.ids)
+    first, total = 0, min(count, len(shown.ids))
+    fates = [shown.fate(token) for token in range(total)]
     for end in range(1, total + 1):
-        ids, learned = rendered.ids[first:end], rendered.supervised[first]
+        ids = shown.ids[first:end]
         lead = _decode(tokenizer, before)
         text = _decode(tokenizer, before + ids)[len(lead) :]
         waits = text.endswith(UNFINISHED) and len(ids) < LONGEST
-        if waits and end < total and rendered.supervised[end] == learned:
+        if waits and end < total and fates[end] == fates[first]:
             continue
-        found.append(Piece(text, first, tuple(ids), bool(learned)))
+        found.append(Piece(text, first, tuple(ids)))
         before, first = ids, end
     return found
 
@@ -53,98 +155,105 @@ def _decode(tokenizer: Any, ids: list[int]) -> str:
     return text
 
 
-def _visible(text: str) -> str:
-    """Control characters as pictures: texts come from strangers, terminals and browsers obey."""
-    return "".join(
-        chr(0x2400 + ord(sign))
-        if ord(sign) < 32 and sign not in "\n\t"
-        else "\u2421"
-        if ord(sign) == 127
-        else sign
-        for sign in text
-    )
+def summary(shown: Shown) -> str:
+    """One line: how many tokens, how many of them are learned, what is cut, where rules differ."""
+    share = f" ({shown.learned / shown.tokens:.0%})" if shown.tokens else ""
+    parts = [f"{shown.tokens:,} tokens, {shown.learned:,} learned{share}"]
+    if shown.trouble:
+        parts.append(f"nothing to learn: {shown.trouble}")
+    if shown.cut:
+        parts.append(
+            f"{shown.cut:,} cut off at {shown.limit:,}, {shown.cut_learned:,} of them to be learned"
+        )
+    if shown.differing:
+        parts.append(f"rules paper and fixed differ at {shown.differing:,}")
+    return "; ".join(parts)
 
 
-def summary(rendered: Rendered) -> str:
-    """One line: whose it is, how many tokens, how many of them are learned."""
-    learned, total = sum(rendered.supervised), len(rendered.ids)
-    cut = f", {rendered.cut} cut off" if rendered.cut else ""
-    share = f" ({learned / total:.0%})" if total else ""
-    return f"{rendered.source} {rendered.id}: {total} tokens, {learned} learned{share}{cut}"
-
-
-def show_text(rendered: Rendered, tokenizer: Any, *, plain: bool | None = None) -> Text:
+def show_text(shown: Shown, tokenizer: Any, *, plain: bool | None = None) -> Text:
     """The conversation for the terminal: what is learned is green and underlined.
 
     plain: mark it with ⟦ ⟧ instead, as is done by default where output is not a terminal.
     """
     plain = not out.is_terminal if plain is None else plain
-    shown = Text()
-    shown.append(summary(rendered) + "\n", style=None if plain else "bold")
-    for learned, run in groupby(pieces(rendered, tokenizer), lambda piece: piece.supervised):
-        text = _visible("".join(piece.text for piece in run))
-        if learned and plain:
+    page = Text()
+    head = f"{shown.source} {shown.id}: {summary(shown)}"
+    page.append(visible(head) + "\n", style=None if plain else "bold")
+    found = pieces(shown, tokenizer, shown.limit)
+    for fate, run in groupby(found, lambda piece: shown.fate(piece.first)):
+        text = visible("".join(piece.text for piece in run))
+        if fate == "learned" and plain:
             text = f"{OPEN}{text}{CLOSE}"
-        shown.append(text, style="green underline" if learned and not plain else None)
-    return shown
+        page.append(text, style="green underline" if fate == "learned" and not plain else None)
+    return page
 
 
-def show_html(rendered: Sequence[Rendered], tokenizer: Any) -> str:
-    """One self-contained page; every token says its place, id and characters when pointed at."""
-    tokens = sum(len(one.ids) for one in rendered)
-    learned = sum(sum(one.supervised) for one in rendered)
-    cut = sum(one.cut > 0 for one in rendered)
-    facts = (
-        f"{len(rendered)} conversations, {tokens} tokens, {learned} learned "
-        f"({learned / max(1, tokens):.0%}), {cut} cut at the limit"
+def show_html(conversations: Sequence[Shown], tokenizer: Any, about: str = "") -> str:
+    """One self-contained page that runs no script; `about` says in words how it was made."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    body = "\n".join(_section(one, tokenizer) for one in rendered)
-    return PAGE.replace("{{facts}}", facts).replace("{{body}}", body)
+    environment.filters["visible"] = visible
+    return environment.get_template("show.html.jinja").render(
+        version=cameleer.__version__,
+        about=about,
+        rows=[(one, summary(one), _body(one, tokenizer)) for one in conversations],
+        behind=BEHIND,
+        rule=conversations[0].rule,
+        limit=conversations[0].limit,
+    )
 
 
-def _section(rendered: Rendered, tokenizer: Any) -> str:
-    spans, at = [], 0
-    for piece in pieces(rendered, tokenizer):
+def _body(shown: Shown, tokenizer: Any) -> dict[str, Any]:
+    """The tokens of a conversation as HTML: those that are kept, and some of those that are cut."""
+    special = set(tokenizer.all_special_ids)
+    kept: list[str] = []
+    cut: list[str] = []
+    at = 0
+    for piece in pieces(shown, tokenizer, shown.limit + BEHIND):
         begin, at = at, at + len(piece.text)
-        last = piece.first + len(piece.ids) - 1
-        place = f"{piece.first}" if last == piece.first else f"{piece.first}–{last}"
-        ids = " ".join(map(str, piece.ids))
-        title = f"token {place} · id {ids} · characters {begin}–{at}"
-        text = escape(_visible(piece.text)).replace("\n", '<i aria-hidden="true">↵</i>\n')
-        kind = ' class="l"' if piece.supervised else ""
-        spans.append(f'<span{kind} title="{title}">{text}</span>')
-    name = escape(_visible(summary(rendered)))
-    return f"<section><h2>{name}</h2>\n<pre>{''.join(spans)}</pre></section>"
+        span = _span(shown, piece, begin, special)
+        (kept if piece.first < shown.limit else cut).append(span)
+    return {
+        "kept": "".join(kept),
+        "cut": "".join(cut),
+        "unshown": max(0, shown.cut - BEHIND),
+    }
 
 
-PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>What is learned</title>
-<style>
-:root { color-scheme: light dark; --ink: #1b1f24; --paper: #fff; --faint: #69707a;
-  --line: #d5d9df; --learned: #c9efd3; --learned-line: #1a7f37; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6e9ed; --paper: #14171b; --faint: #9aa3ad;
-  --line: #343a42; --learned: #16452a; --learned-line: #56d37c; } }
-body { margin: 2rem auto; padding: 0 1rem; max-width: 60rem; background: var(--paper);
-  color: var(--ink); font: 16px/1.5 system-ui, sans-serif; }
-h1 { font-size: 1.4rem; } h2 { font-size: 1rem; margin: 2rem 0 .5rem; overflow-wrap: anywhere; }
-pre { border: 1px solid var(--line); border-radius: 6px; padding: 1rem; margin: 0;
-  font: 14px/1.7 ui-monospace, monospace; white-space: pre-wrap; overflow-wrap: anywhere; }
-.l { background: var(--learned); padding-bottom: 1px;
-  border-bottom: 2px solid var(--learned-line); }
-pre span:hover { outline: 1px solid var(--ink); }
-pre i { color: var(--faint); font-style: normal; user-select: none; }
-</style>
-</head>
-<body>
-<h1>What is learned</h1>
-<p>{{facts}}.</p>
-<p><span class="l">Underlined on green</span>: in the loss. The rest is read, not learned.
-Point at a token for its place, id and characters.</p>
-{{body}}
-</body>
-</html>
-"""
+def _span(shown: Shown, piece: Piece, begin: int, special: set[int]) -> str:
+    last = piece.first + len(piece.ids) - 1
+    place = f"{piece.first}" if last == piece.first else f"{piece.first}–{last}"
+    ids = " ".join(map(str, piece.ids))
+    fate = shown.fate(piece.first)
+    by = next(filter(None, map(shown.learned_by, range(piece.first, last + 1))), "")
+    kinds = {"learned": "l", "read": "", "cut": ""}[fate], "x" * (piece.ids[0] in special), by
+    title = f"token {place} · id {ids} · characters {begin}–{begin + len(piece.text)} · {fate}"
+    if by:
+        title += f" by rule {by} only" if fate == "learned" else f", learned by rule {by}"
+    names = " ".join(filter(None, kinds))
+    kind = f' class="{names}"' if names else ""
+    return f'<span{kind} title="{title}" data-i="{ids}">{markup(piece.text)}</span>'
+
+
+def markup(text: str) -> str:
+    """Text as HTML in which white space, control and invisible characters can be seen."""
+    return "".join(map(_sign, text))
+
+
+def _sign(character: str) -> str:
+    if character == " ":
+        return "<i> </i>"  # a dot, on demand
+    if character in "\n\t":
+        return f'<b aria-hidden="true">{"↵" if character == chr(10) else "⇥"}</b>{character}'
+    sign = "⍽" if character.isspace() and character.isprintable() else sign_for(character)
+    sign = sign or ("⍽" if character.isspace() else "")
+    if sign:
+        return f'<u title="{escape(name_of(character))}">{sign}</u>'
+    return escape(character)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import unicodedata
 
+ASCII = (
+    "NUL SOH STX ETX EOT ENQ ACK BEL BS HT LF VT FF CR SO SI DLE DC1 DC2 DC3 DC4 NAK SYN ETB CAN"
+)
+NAMES = f"{ASCII} EM SUB ESC FS GS RS US".split(" ")  # of the first 32 characters
 JOINERS = "\u200c\u200d"  # needed inside words and emoji, and harmless
 
 
 def visible(text: str) -> str:
-    """The text with control, direction and invisible characters as signs such as ␛ or ⟨U+202E⟩."""
+    """The text with control, direction and unseen characters as signs: ⟨ESC⟩, ⟨U+202E⟩."""
     return "".join(sign if sign in "\n\t" else sign_for(sign) or sign for sign in text)
 
 
@@ -16,9 +20,9 @@ def sign_for(character: str) -> str:
     """What stands for a character that must not act or cannot be seen; "" for all others."""
     code = ord(character)
     if code < 32:
-        return chr(0x2400 + code)
+        return f"⟨{NAMES[code]}⟩"
     if code == 127:
-        return "\u2421"
+        return "⟨DEL⟩"
     if character.isprintable() or character in JOINERS:
         return ""
     hidden = unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
