@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from typing import Any
 
 BLANK = "▁"
-MOST, LONGEST = 1 << 18, 48  # pieces kept (some 50 MB), and characters of those worth keeping
+MOST, LONGEST = 1 << 17, 48  # pieces kept, twice (some 60 MB), and characters of those worth it
 
 # A piece begins with the blank before it and ends with the line break behind it. White space of
 # other kinds, or more than one of it, stays within the piece together with what follows.
@@ -36,21 +36,35 @@ WORDS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|",
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
 )
+GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 SPLITS = {DIGITS.join(WORDS), (DIGITS + "{1,3}").join(WORDS)}
-"""Expressions of Qwen 2 and Llama 3; that of GPT-2 is built into the byte-level pre-tokenizer."""
+"""Expressions of Qwen 2 and Llama 3; GPT-2's is built into the byte-level pre-tokenizer."""
+
+ASCII_SIGNS = {byte: chr(256 + byte) for byte in range(33)} | {127: chr(289)}
+"""Characters that stand for bytes without a picture in byte-level vocabularies."""
+
+
+Read = Callable[[str], bytes]
+"""Gives the token ids of a text, as uint32."""
 
 
 class Known(dict[str, bytes]):
-    """Token ids, as uint32, of every piece; those of a new one are asked for once."""
+    """Token ids, as uint32, of pieces; those of a new one are asked for once.
 
-    def __init__(self, read: Callable[[str], list[int]]) -> None:
+    When it is full it begins anew, and takes over from before what is asked for again.
+    """
+
+    def __init__(self, read: Read) -> None:
         super().__init__()
-        self.read = read
+        self.read, self.before = read, dict[str, bytes]()
 
     def __missing__(self, piece: str) -> bytes:
-        ids = array("I", self.read(piece)).tobytes()
+        ids = self.before.pop(piece, None)
+        if ids is None:
+            ids = self.read(piece)
         if len(piece) <= LONGEST:
             if len(self) >= MOST:
+                self.before = dict(self)
                 self.clear()
             self[piece] = ids
         return ids
@@ -115,20 +129,50 @@ def by_pieces(backend: Any, eos: str) -> Pieces | None:
     around = ids[:lead].tobytes(), ids[lead + own :].tobytes()
     end = array("I", [backend.token_to_id(eos)]).tobytes()
     if _is_byte_level(state):
-
-        def read(piece: str) -> list[int]:
-            return backend.encode(piece, add_special_tokens=False).ids  # type: ignore[no-any-return]
-
-        return Pieces(Known(read), eos, *around, end)
+        return Pieces(Known(_byte_level_reader(backend, state, added)), eos, *around, end)
     if (opening := _sentence_piece_opening(state)) is None:
         return None
-    model = backend.model
-
-    def merge(piece: str) -> list[int]:
-        return [token.id for token in model.tokenize(piece.replace(" ", BLANK))]
-
+    merge = _merger(backend.model, {ord(" "): BLANK})
     refused = (BLANK, *(token for token in added if token != eos))
     return Pieces(Known(merge), eos, *around, end, *opening, refused)
+
+
+def _merger(model: Any, signs: dict[int, str]) -> Read:
+    """Reads what no pre-tokenizer would split; signs: what stands for some characters."""
+
+    def merge(text: str) -> bytes:
+        return array("I", [token.id for token in model.tokenize(text.translate(signs))]).tobytes()
+
+    return merge
+
+
+def _byte_level_reader(backend: Any, state: dict[str, Any], added: list[str]) -> Read:
+    """Reads new pieces: their words one by one where these are surely told, else as a text.
+
+    Words are told by the tokenizer's own expression; for ASCII, Python's reads it alike.
+    """
+    find_words = _word_finder(state)
+    any_added = re.compile("|".join(map(re.escape, added))).search
+    words = Known(_merger(backend.model, ASCII_SIGNS))
+
+    def read(piece: str) -> bytes:
+        if find_words and piece.isascii() and not any_added(piece):
+            return b"".join(map(words.__getitem__, find_words(piece)))
+        return array("I", backend.encode(piece, add_special_tokens=False).ids).tobytes()
+
+    return read
+
+
+def _word_finder(state: dict[str, Any]) -> Callable[[str], list[str]] | None:
+    """Finds words of ASCII text as the pre-tokenizer does, if that is one expression alone."""
+    *splits, last = _steps(state["pre_tokenizer"], "pretokenizers")
+    expressions = [split["pattern"]["Regex"] for split in splits if split["type"] == "Split"]
+    expressions += [GPT2] if last["use_regex"] else []
+    if len(expressions) != 1 or len(splits) + last["use_regex"] != 1:
+        return None
+    ascii_only = expressions[0].replace(r"\p{L}\p{N}", "A-Za-z0-9")
+    ascii_only = ascii_only.replace(r"\p{L}", "[A-Za-z]").replace(r"\p{N}", "[0-9]")
+    return re.compile(ascii_only, re.ASCII).findall
 
 
 def _plain_added_tokens(added: list[dict[str, Any]], eos: str) -> bool:
