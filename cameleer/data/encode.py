@@ -137,6 +137,7 @@ def instruct(job: Convert, instruction: str, context: str, output: str) -> tuple
     instruction, context, output = instruction.strip(), context.strip(), output.strip()
     templates = WITH_INPUT if context else WITHOUT_INPUT
     weights = [weight for _, _, weight in templates]
+    job.draws += 1
     prompt, completion, _ = job.random.choices(templates, weights=weights)[0]
     if job.rule == "fixed":
         prompt = prompt.replace("Plase", "Please")

@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 from cameleer.chat.conversation import Conversation
 from cameleer.chat.render import Rule
 from cameleer.core.errors import UserError
-from cameleer.core.files import OnBad
+from cameleer.core.files import OnBad, StrayTextError
 from cameleer.core.folders import locate
 from cameleer.core.plugins import plugin, plugins
 
@@ -102,13 +102,29 @@ class Convert:
     counts: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
-        self.random = random.Random(self.seed)
+        self.random, self.draws = random.Random(self.seed), 0
         self.numbers = itertools.count()
 
     def bad(self, error: UserError) -> None:
-        """A record that cannot be read at all: it takes its number, and is dropped."""
-        next(self.numbers)
-        self.drop(error)
+        """A record that cannot be read at all: it takes its number and its draw, and is dropped.
+
+        Text between records is no record: it takes nothing, and is counted on its own.
+        """
+        if not isinstance(error, StrayTextError):
+            next(self.numbers)
+            self.pass_draw()
+            self.drop(error)
+        elif self.strict:
+            raise error
+        else:
+            self.counts["passed over: text between records"] += 1
+            if self.on_bad:
+                self.on_bad(error)
+
+    def pass_draw(self) -> None:
+        """Draw for a record that cannot, so that it changes no draw of those behind it."""
+        self.draws += 1
+        self.random.random()
 
     def drop(self, error: UserError) -> None:
         """Count and tell a record that cannot be used, or raise what is wrong with it."""
@@ -122,9 +138,12 @@ class Convert:
     def each(self, records: Iterable[R], make: Callable[[R], Iterable[Made]]) -> Iterator[Made]:
         """What `make` gives for each record; one that it cannot use (UserError) goes whole."""
         for record in records:
+            draws = self.draws
             try:
                 made = list(make(record))
             except UserError as error:
+                if self.draws == draws:
+                    self.pass_draw()
                 self.drop(error)
             else:
                 yield from made
@@ -188,9 +207,9 @@ def convert(
 ) -> tuple[Iterator[Conversation], Counter[str]]:
     """A source's conversations, streamed, and the counts that fill as they are read.
 
-    Files that cannot be read at all raise UserError; single records that cannot are dropped,
-    counted and told to `on_bad`, or with `strict` raised. `tokenizer` and `max_tokens` are for
-    sources that split what is too long (`sharegpt`).
+    Files that cannot be read at all, or hold no record, raise UserError; single records that cannot
+    be read are dropped, counted and told to `on_bad`, or with `strict` raised. `tokenizer` and
+    `max_tokens` are for sources that split what is too long (`sharegpt`).
     """
     module = source_named(name)
     job = Convert(located(name, root), rule, seed, strict, on_bad, tokenizer, max_tokens)
@@ -203,5 +222,7 @@ def convert(
             else:
                 job.counts["kept"] += 1
                 yield made
+        if not job.counts["read"]:
+            raise UserError("no record in it", file=job.folder)
 
     return counted(), job.counts
