@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cameleer.data.encode import Row, array_rows, instructions
-from cameleer.data.source import Card, Convert, Made
+from cameleer.data.source import Card, Convert, Download, Made
 
 CARD = Card(
     title="Code-Alpaca",
@@ -25,6 +25,13 @@ CARD = Card(
     rounds=1.0,
     prompt_tokens=35.6,
     completion_tokens=67.8,
+    downloads=(
+        Download(
+            "https://raw.githubusercontent.com/sahil280114/codealpaca/master/data/"
+            "code_alpaca_20k.json",
+            "code_alpaca_20k.json",
+        ),
+    ),
 )
 
 

@@ -9,7 +9,7 @@ response; `paper` keeps them.
 from collections.abc import Iterator
 
 from cameleer.data.encode import instructions, jsonl_rows
-from cameleer.data.source import Card, Convert, Made
+from cameleer.data.source import Card, Convert, Download, Made
 
 CARD = Card(
     title="Dolly",
@@ -22,6 +22,15 @@ CARD = Card(
     rounds=1.0,
     prompt_tokens=118.1,
     completion_tokens=91.3,
+    downloads=(
+        Download(
+            "hf://datasets/databricks/databricks-dolly-15k@bdd27f4d94b9c1f951818a7da7fd7aeea5dbff1a"
+            "/databricks-dolly-15k.jsonl",
+            "databricks-dolly-15k.jsonl",
+            bytes=13085339,
+            sha256="2df9083338b4abd6bceb5635764dab5d833b393b55759dffb0959b6fcbf794ec",
+        ),
+    ),
 )
 
 FIELDS = ("instruction", "context", "response")

@@ -9,7 +9,7 @@ records without an instruction or an output; `paper` keeps them.
 from collections.abc import Iterator
 
 from cameleer.data.encode import array_rows, instructions
-from cameleer.data.source import Card, Convert, Made
+from cameleer.data.source import Card, Convert, Download, Made
 
 CARD = Card(
     title="GPT4-Alpaca",
@@ -21,6 +21,13 @@ CARD = Card(
     rounds=1.0,
     prompt_tokens=28.0,
     completion_tokens=161.8,
+    downloads=(
+        Download(
+            "https://raw.githubusercontent.com/Instruction-Tuning-with-GPT-4/GPT-4-LLM/main/data/"
+            "alpaca_gpt4_data.json",
+            "alpaca_gpt4_data.json",
+        ),
+    ),
     derived_from=("stanford_alpaca",),
 )
 

@@ -8,7 +8,7 @@ Rule `fixed` drops records without an instruction or an output; `paper` keeps th
 from collections.abc import Iterator
 
 from cameleer.data.encode import array_rows, instructions
-from cameleer.data.source import Card, Convert, Made
+from cameleer.data.source import Card, Convert, Download, Made
 
 CARD = Card(
     title="Alpaca",
@@ -20,6 +20,14 @@ CARD = Card(
     rounds=1.0,
     prompt_tokens=27.8,
     completion_tokens=64.6,
+    downloads=(
+        Download(
+            "https://raw.githubusercontent.com/tatsu-lab/stanford_alpaca/"
+            "761dc5bfbdeeffa89b8bff5d038781a4055f796a/alpaca_data.json",
+            "alpaca_data.json",
+            sha256="2eddafc6b977608d778aaab8dfc7e50e547b3af9826dfb9e909d9fc362e4a419",
+        ),
+    ),
     derived_from=("self_instruct",),
 )
 
