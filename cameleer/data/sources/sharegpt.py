@@ -34,8 +34,10 @@ from cameleer.chat.conversation import Conversation, Message
 from cameleer.core.console import note, warn
 from cameleer.data.encode import Row, array_rows
 from cameleer.data.own import Identities, native_id
-from cameleer.data.source import Card, Convert, Dropped, Made, native_files
+from cameleer.data.source import Card, Convert, Download, Dropped, Made, native_files
 from cameleer.data.split import Chunks, round_lengths, split_fixed, split_paper
+
+REPOSITORY = "hf://datasets/anon8231489123/ShareGPT_Vicuna_unfiltered"
 
 CARD = Card(
     title="ShareGPT",
@@ -52,6 +54,10 @@ CARD = Card(
     rounds=3.2,
     prompt_tokens=71.0,
     completion_tokens=357.8,
+    downloads=tuple(
+        Download(f"{REPOSITORY}/HTML_cleaned_raw_dataset/{name}", name)
+        for name in ("sg_90k_part1_html_cleaned.json", "sg_90k_part2_html_cleaned.json")
+    ),
     any_file=True,
 )
 
