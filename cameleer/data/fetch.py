@@ -184,8 +184,7 @@ def plan(names: Sequence[str], root: Path, session: httpx2.Client) -> list[Wante
         card: Card = source_named(name).CARD
         folder = root / "instruct" / name
         if not card.downloads:
-            hint = f"get {' or '.join(card.native)} from {card.origin} and put it in {folder}"
-            raise UserError(f"no address is known for the files of '{name}'", hint=hint)
+            raise _no_address(name, card, folder)
         for line in card.downloads:
             wanted.append(Wanted(name, card, line, folder, Served(line.url, web_address(line.url))))
     answers: dict[str, Served] = {}
@@ -220,6 +219,13 @@ def fetch(
     for lines in shared.values():
         with _alone(lines[0].folder):
             yield from _bring(lines, session, patience)
+
+
+def _no_address(name: str, card: Card, folder: Path) -> UserError:
+    if not card.origin:
+        return UserError(f"'{name}' reads your own files: there is nothing to fetch")
+    hint = f"get {' or '.join(card.native)} from {card.origin} and put it in {folder}"
+    return UserError(f"no address is known for the files of '{name}'", hint=hint)
 
 
 def _missing(one: Wanted) -> int:

@@ -275,6 +275,8 @@ def test_a_source_without_addresses(desert: Desert) -> None:
     desert.offer()
     with pytest.raises(UserError, match=r"get camels\.json from https://camels\.example and put"):
         desert.fetch()
+    with client(QUICK) as session, pytest.raises(UserError, match="'jsonl' reads your own files"):
+        plan(["jsonl"], desert.root, session)
 
 
 def run(*arguments: str) -> int:
