@@ -22,8 +22,10 @@ class Filters(Config):
 
     min_turns, max_turns: messages. min_characters, max_characters: of all messages together.
     min_tokens, max_tokens: of the whole conversation in its template, however long.
-    drop_duplicates: `exact` lets the first of conversations through that have the same messages.
-    drop: file of the ids to leave out, one a line, as text or as `{"id": …, "source": …}`.
+    drop_duplicates: `exact` lets the first through of conversations with the same messages, letter
+    for letter. drop: file of the conversations to leave out, one a line: an id, or an object with
+    `id` and `source`, such as the `matches.jsonl` of `cameleer data overlap` (there the id is
+    `conversation`).
     """
 
     min_turns: PositiveInt | None = None
@@ -114,8 +116,9 @@ def read_ids(path: Path) -> Iterator[tuple[str | None, str]]:
             continue
         try:
             row = json.loads(text)
-            source = row.get("source")
-            yield None if source is None else str(source), str(row["id"])
-        except (ValueError, KeyError):
-            message = 'is neither an id nor an object such as {"id": "dolly_7"}'
-            raise UserError(message, file=path, line=number) from None
+        except ValueError:
+            raise UserError("broken JSON", file=path, line=number) from None
+        identity, source = row.get("conversation", row.get("id")), row.get("source")
+        if identity is None:
+            raise UserError("names no conversation", file=path, line=number, field="id")
+        yield None if source is None else str(source), str(identity)

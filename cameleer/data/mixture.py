@@ -22,8 +22,8 @@ class Part(Config):
     """One part of a mixture: a source, a file of conversations, or another mixture.
 
     source: name of a source, read by `rule` from the folder `from` (default: the data folder).
-    file: a conversations file; licence: what it is under. mix: a named mixture, a YAML file, or a
-    mixture in place.
+    file: a conversations file. mix: a named mixture, a YAML file, or a mixture in place.
+    licence: what the part is under; default: what the sources' cards state.
     name: default the source's, the mixture's, or the file's without its ending.
     seed: of the part's sample; default: made of the mixture's seed and the part's name.
 
@@ -67,10 +67,11 @@ class Part(Config):
         given = self.model_fields_set
         if sum(origin is not None for origin in (self.source, self.file, self.mix)) != 1:
             raise ValueError("a part has one of 'source', 'file' and 'mix'")
-        for field, origin in (("folder", "source"), ("rule", "source"), ("licence", "file")):
-            if field in given and getattr(self, origin) is None:
-                shown = "from" if field == "folder" else field
-                raise ValueError(f"'{shown}' goes with '{origin}'")
+        for field, shown in (("folder", "from"), ("rule", "rule")):
+            if field in given and self.source is None:
+                raise ValueError(f"'{shown}' goes with 'source'")
+        if self.licence is not None and self.mix is not None:
+            raise ValueError("'licence' goes with 'source' or 'file'")
         if sum(x is not None for x in (self.count, self.fraction, self.weight)) > 1:
             raise ValueError("a part has one of 'count', 'fraction' and 'weight'")
         if self.weight is not None and self.repeat > 1:
@@ -100,7 +101,8 @@ class MixConfig(Config):
     total: how many of them, with weights; default: as many as there are without a repetition.
     filters: for all parts together, after their own; duplicates are dropped across parts.
     tokenizer: folder, hub id or `embedded:NAME`; needed where tokens are spoken of. Tokens are
-    counted in `template`, and supervised ones only up to `max_seq_length`, as training cuts there.
+    counted in `template`. max_seq_length: where training will cut; supervised tokens are counted up
+    to there, and sources that split long conversations (`sharegpt`) split them to that.
     """
 
     name: str
@@ -161,7 +163,7 @@ def expand(config: MixConfig) -> MixConfig:
     Raises UserError for one that is not there or holds itself, for mixtures that count tokens in
     another way than the outermost does, and for tokens that are spoken of without a tokenizer.
     """
-    whole = _expand(config, (config.name,))
+    whole = _expand(config, ())
     _require_one_way_of_counting(whole, whole)
     return whole
 
@@ -170,13 +172,14 @@ def _expand(config: MixConfig, trail: tuple[str, ...]) -> MixConfig:
     parts = []
     for part in config.parts:
         if part.mix is not None:
-            given = part.mix if isinstance(part.mix, str) else None
+            below = trail
+            if isinstance(part.mix, str):
+                below = (*trail, part.mix)
+                if part.mix in trail:
+                    circle = " > ".join(below[trail.index(part.mix) :])
+                    raise UserError(f"mixture '{part.mix}' holds itself: {circle}")
             inner = part.mix if isinstance(part.mix, MixConfig) else load_mixture(part.mix)
-            if given is not None and given in trail:
-                circle = " > ".join((*trail[trail.index(given) :], given))
-                raise UserError(f"part '{part.name}' of '{config.name}' holds itself: {circle}")
-            inner = _expand(inner, (*trail, given or inner.name))
-            part = part.model_copy(update={"mix": inner})
+            part = part.model_copy(update={"mix": _expand(inner, below)})
         parts.append(part)
     return config.model_copy(update={"parts": parts})
 

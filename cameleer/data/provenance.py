@@ -74,7 +74,7 @@ def _plain(licence: str) -> str:
 def licence_of(source: str) -> str:
     """The licence that a source's card states; of a name that is no source's, none is known."""
     module = all_sources().get(source)
-    return NONE_STATED if module is None else str(module.CARD.licence)
+    return (module.CARD.licence if module else "") or NONE_STATED
 
 
 def edges(names: Iterable[str]) -> list[tuple[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -29,7 +30,7 @@ class Place:
     def of(self, mixture: MixConfig) -> Place:
         """The place of a mixture, whose own seed comes before that of what is around it."""
         seed = self.seed if mixture.seed is None else str(mixture.seed)
-        return Place(self.path, seed, self.field)
+        return Place(self.path, seed, f"{self.field}mix." if self.path else "")
 
     def below(self, index: int, part: Part) -> Place:
         path = f"{self.path}/{part.name}" if self.path else part.name
@@ -80,10 +81,7 @@ class Selection:
         """All that a part has to give, once."""
         if isinstance(part.mix, MixConfig):
             return self.mixture(part.mix, place)
-        pool = self.pools[place.path]
-        if not len(pool):
-            raise UserError(f"part '{place.path}' gives no conversation", field=place.field[:-1])
-        return pool
+        return self.pools[place.path]
 
     def _capacity(self, mixture: MixConfig, place: Place) -> float:
         """The largest total that a weighted mixture gives without repeating a conversation."""
@@ -136,14 +134,27 @@ class Selection:
         return taken
 
     def _capped(self, taken: Positions, part: Part, chance: random.Random) -> Positions:
-        """A sample that keeps to the part's caps."""
-        if part.max_count is not None and len(taken) > part.max_count:
-            taken = taken[sorted(chance.sample(range(len(taken)), part.max_count))]
-        if part.max_tokens is not None and self._size(taken, "tokens") > part.max_tokens:
-            order = chance.sample(range(len(taken)), len(taken))
-            fits = int((self.tokens[taken[order]].cumsum() <= part.max_tokens).sum())
-            taken = taken[sorted(order[:fits])]
-        return taken
+        """A sample that keeps to the part's caps; no conversation twice before all are there."""
+        most = len(taken) if part.max_count is None else part.max_count
+        tokens = self._size(taken, "tokens")
+        limit = tokens if part.max_tokens is None else part.max_tokens
+        if len(taken) <= most and tokens <= limit:
+            return taken
+        order = chance.sample(range(len(taken)), len(taken))
+        order.sort(key=_times_before(taken).__getitem__)
+        fits = int((self.tokens[taken[order]].cumsum() <= limit).sum())
+        kept: Positions = taken[sorted(order[: min(most, fits)])]
+        return kept
+
+
+def _times_before(positions: Positions) -> list[int]:
+    """How often each has stood in the list before."""
+    seen = Counter[int]()
+    times = []
+    for position in positions.tolist():
+        times.append(seen[position])
+        seen[position] += 1
+    return times
 
 
 def _passes_on(part: Part, unit: Unit, place: Place) -> MixConfig | None:

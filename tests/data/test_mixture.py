@@ -1,141 +1,12 @@
-"""Mixtures: what is taken, that seeds and parts do not disturb each other, and what is recorded."""
+"""What a mixture's file may say, mistakes in it, and mixtures inside mixtures."""
 
-import hashlib
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from cameleer.chat.conversation import Conversation, Message, read_conversations
 from cameleer.core.config import load_config
 from cameleer.core.errors import UserError
-from cameleer.core.files import read_json, write_jsonl
-from cameleer.data.mixing import build, mix_stage
-from cameleer.data.mixture import MixConfig, Part
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    """A data folder with 30 records of Alpaca and 20 of Dolly, and a file of 10 conversations."""
-    folder = tmp_path / "data"
-    for name in ("stanford_alpaca", "dolly"):
-        (folder / "instruct" / name).mkdir(parents=True)
-    rows = [{"instruction": f"i{n}", "input": "", "output": f"o{n}"} for n in range(30)]
-    (folder / "instruct/stanford_alpaca/alpaca_data.json").write_text(json.dumps(rows))
-    write_jsonl(
-        folder / "instruct/dolly/databricks-dolly-15k.jsonl",
-        ({"instruction": f"i{n}", "context": "", "response": "ab"} for n in range(20)),
-    )
-    turns = (Message("user", "q"), Message("assistant", "a")) * 2
-    chats = (Conversation(str(n), "unnamed", turns).to_row() for n in range(10))
-    write_jsonl(folder / "mine.jsonl", chats)
-    return folder
-
-
-def made(data: Path, folder: Path, *parts: Part, seed: int = 1) -> tuple[list[Any], dict[str, Any]]:
-    config = MixConfig(name="m", about="test", seed=seed, parts=list(parts))
-    stage = mix_stage(config, data, folder)
-    assert build(config, data, stage) == folder
-    outcome = read_json(folder / "manifest.json")["outcome"]
-    return list(read_conversations(folder / "conversations.jsonl")), outcome
-
-
-ALPACA = Part(source="stanford_alpaca", count=12)
-DOLLY = Part(source="dolly", fraction=0.25)
-
-
-def test_parts_are_taken_and_counted(data: Path, tmp_path: Path) -> None:
-    mine = Part(file=data / "mine.jsonl")
-    found, outcome = made(data, tmp_path / "mix", ALPACA, DOLLY, mine)
-    assert outcome["conversations"] == len(found) == 12 + 5 + 10
-    sources = outcome["sources"]
-    assert [sources[name]["taken"] for name in ("stanford_alpaca", "dolly", "mine")] == [12, 5, 10]
-    assert [one["read"] for one in sources.values()] == [30, 20, 10]
-    assert [one["messages"] for one in sources.values()] == [24, 10, 40]
-    assert sum(one["share"] for one in sources.values()) == pytest.approx(1)
-    assert sum(one["answer_share"] for one in sources.values()) == pytest.approx(1)
-    assert sources["mine"]["share"] == pytest.approx(10 / 27)
-    letters = sum(len(one.messages[1].content) for one in found if one.source == "stanford_alpaca")
-    assert sources["dolly"]["answer_share"] == pytest.approx(10 / (letters + 10 + 20))
-    assert len({(one.source, one.id) for one in found}) == 27
-    assert {one.source for one in found} == {"stanford_alpaca", "dolly", "mine"}
-    names = [one.source for one in found]
-    assert names != sorted(names)
-    assert sorted(path.name for path in (tmp_path / "mix").iterdir()) == [
-        "MIXTURE.md",
-        "conversations.jsonl",
-        "manifest.json",
-    ]
-
-
-def picks(found: list[Any], source: str) -> set[str]:
-    return {one.id for one in found if one.source == source}
-
-
-def test_a_further_part_changes_no_other_picks(data: Path, tmp_path: Path) -> None:
-    alone = made(data, tmp_path / "a", ALPACA)[0]
-    both = made(data, tmp_path / "b", DOLLY, ALPACA)[0]
-    assert picks(alone, "stanford_alpaca") == picks(both, "stanford_alpaca")
-
-
-def test_seeds_decide(data: Path, tmp_path: Path) -> None:
-    one = made(data, tmp_path / "a", ALPACA)[0]
-    same = made(data, tmp_path / "b", ALPACA)[0]
-    other = made(data, tmp_path / "c", ALPACA, seed=2)[0]
-    assert one == same
-    assert picks(one, "stanford_alpaca") != picks(other, "stanford_alpaca")
-
-
-def test_everything_in_another_order(data: Path, tmp_path: Path) -> None:
-    found = made(data, tmp_path / "a", Part(source="stanford_alpaca"))[0]
-    numbers = [int(one.id.rpartition("_")[2]) for one in found]
-    assert numbers != sorted(numbers) == list(range(30))
-
-
-def test_more_than_there_is(data: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"31 of 'stanford_alpaca' are asked for, it gives 30"):
-        made(data, tmp_path / "mix", Part(source="stanford_alpaca", count=31))
-    assert not (tmp_path / "mix").exists()
-
-
-def test_a_finished_mixture_is_left_alone(data: Path, tmp_path: Path) -> None:
-    made(data, tmp_path / "mix", ALPACA)
-    before = (tmp_path / "mix/conversations.jsonl").stat().st_mtime_ns
-    made(data, tmp_path / "mix", ALPACA)
-    assert (tmp_path / "mix/conversations.jsonl").stat().st_mtime_ns == before
-    with pytest.raises(UserError, match="holds another run"):
-        made(data, tmp_path / "mix", ALPACA, DOLLY)
-
-
-def test_what_a_killed_run_left_does_no_harm(data: Path, tmp_path: Path) -> None:
-    config = MixConfig(name="m", seed=1, parts=[ALPACA])
-    stage = mix_stage(config, data, tmp_path / "mix")
-    stage.partial.mkdir()
-    (stage.partial / "begun.json").write_text(json.dumps({"fingerprint": stage.fingerprint}))
-    (stage.partial / "spool.jsonl").write_text('{"half')
-    build(config, data, stage)
-    whole = made(data, tmp_path / "other", ALPACA)[0]
-    assert list(read_conversations(tmp_path / "mix/conversations.jsonl")) == whole
-
-
-def test_fingerprint_is_of_contents_not_places(data: Path, tmp_path: Path) -> None:
-    def mark(root: Path, part: Part, **change: Any) -> str:
-        fields: dict[str, Any] = {"name": "m", "seed": 1, "parts": [part], **change}
-        return mix_stage(MixConfig(**fields), root, tmp_path / "mix").fingerprint
-
-    first = mark(data, ALPACA)
-    moved = data.rename(tmp_path / "moved")
-    elsewhere = Part.model_validate(
-        {"source": "stanford_alpaca", "count": 12, "from": moved / "instruct/stanford_alpaca"}
-    )
-    assert mark(moved, ALPACA, about="words", name="n") == first
-    assert mark(tmp_path, elsewhere) == first
-    assert mark(moved, ALPACA, seed=2) != first
-    assert mark(moved, Part(source="stanford_alpaca", count=12, rule="paper")) != first
-    native = moved / "instruct/stanford_alpaca/alpaca_data.json"
-    native.write_text(native.read_text().replace("o3", "x3"))
-    assert mark(moved, ALPACA) != first
+from cameleer.data.mixture import MixConfig, Part, expand, load_mixture, named_mixtures
 
 
 @pytest.mark.parametrize(
@@ -173,19 +44,115 @@ def test_a_file_with_from(tmp_path: Path) -> None:
     assert (part.folder, part.count, part.rule) == (Path("/x"), 3, None)
 
 
-def test_inputs_are_named_by_part_and_file(data: Path, tmp_path: Path) -> None:
-    config = MixConfig(name="m", parts=[ALPACA, Part(file=data / "mine.jsonl")])
-    inputs = mix_stage(config, data, tmp_path / "mix").inputs
-    assert list(inputs) == ["stanford_alpaca/alpaca_data.json", "mine/mine.jsonl"]
-    native = (data / "instruct/stanford_alpaca/alpaca_data.json").read_bytes()
-    assert inputs["stanford_alpaca/alpaca_data.json"] == hashlib.sha256(native).hexdigest()
+def read(tmp_path: Path, yaml: str) -> MixConfig:
+    path = tmp_path / "mix.yaml"
+    path.write_text(yaml)
+    return load_config(path, MixConfig)
 
 
-def test_missing_inputs(data: Path, tmp_path: Path) -> None:
-    for part, says in (
-        (Part(source="dollie"), "did you mean 'dolly'"),
-        (Part(file=tmp_path / "no.jsonl"), "no such file"),
-        (Part(source="sharegpt"), "no file of 'sharegpt'"),
-    ):
-        with pytest.raises(UserError, match=says):
-            made(data, tmp_path / "mix", part)
+@pytest.mark.parametrize(
+    ("yaml", "says"),
+    [
+        ("- {source: a, weight: 1}\n- {source: b}", "part 'b' has no 'weight'"),
+        ("- {source: a, weight: 1, count: 2}", "one of 'count', 'fraction' and 'weight'"),
+        ("- {source: a, weight: 1, repeat: 2}", "'repeat' does not go with 'weight'"),
+        ("- {source: a}\ntotal: 5", "'total' goes with"),
+        ("- {source: a}\nweigh: tokens", "'weigh' goes with"),
+        ("- {source: a, filters: {min_turns: 3, max_turns: 2}}", "nothing would be left"),
+        ("- {source: a, filters: {max_turn: 2}}", "did you mean 'max_turns'"),
+        ("- {source: a, filters: {drop_duplicates: near}}", "'exact'"),
+        ("- {mix: human, licence: MIT}", "'licence' goes with"),
+        ("- {source: a, file: b.jsonl}", "one of 'source', 'file' and 'mix'"),
+        ("- {source: a, name: b/c}", "match pattern"),
+        ("- {mix: {name: x, parts: [{source: a, counts: 1}]}}", "did you mean 'count'"),
+    ],
+)
+def test_fields_that_do_not_go_together(tmp_path: Path, yaml: str, says: str) -> None:
+    with pytest.raises(UserError) as caught:
+        read(tmp_path, f"name: m\nparts:\n{yaml}\n")
+    assert says in str(caught.value)
+
+
+def test_parts_are_named_by_what_they_are(tmp_path: Path) -> None:
+    parts = read(
+        tmp_path,
+        "name: m\nparts:\n- source: dolly\n- file: x/own.jsonl\n- mix: human\n- mix: y/part.yaml\n"
+        "- mix: {name: inside, parts: [{source: cot}]}\n- {source: dolly, name: again}\n",
+    ).parts
+    assert [part.name for part in parts] == ["dolly", "own", "human", "part", "inside", "again"]
+
+
+def test_the_papers_mixtures() -> None:
+    """Section 3.3 of the paper: what each holds, and nothing sampled or weighted."""
+    human = {"flan_v2", "cot", "dolly", "oasst1"}
+    held = {name: expand(load_mixture(name)) for name in named_mixtures()}
+    inner = held["tulu"].parts[0].mix
+    assert isinstance(inner, MixConfig)
+    assert {part.source for part in held["human"].parts} == human
+    assert {part.source for part in inner.parts} == human
+    assert {part.source for part in held["tulu"].parts[1:]} == {
+        "gpt4_alpaca",
+        "code_alpaca",
+        "sharegpt",
+    }
+    assert all(part.asked == "all" for mix in held.values() for part in (*mix.parts, *inner.parts))
+
+
+def test_what_is_asked_in_words() -> None:
+    assert Part(source="a", fraction=0.25, repeat=2).asked == "0.25 of it, 2 times"
+    assert Part(source="a", count=1500, max_tokens=10_000).asked == "1,500, at most 10,000 tokens"
+    assert Part(source="a", weight=2, max_count=3).asked == "weight 2, at most 3"
+
+
+def test_overrides_reach_a_named_mixture() -> None:
+    assert load_mixture("tulu", ["rule=paper", "seed=7"]).rule == "paper"
+
+
+def test_unknown_mixtures(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"unknown mixture 'tulo' \(did you mean 'tulu'\?"):
+        load_mixture("tulo")
+    with pytest.raises(UserError, match="no such file"):
+        load_mixture(str(tmp_path / "no.yaml"))
+
+
+def test_files_of_mixtures_in_mixtures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "inner.yaml").write_text("name: in\nparts: [{source: dolly}, {mix: human}]\n")
+    whole = expand(read(tmp_path, "name: out\nparts: [{mix: inner.yaml}, {mix: human}]\n"))
+    [first, second] = whole.parts
+    assert isinstance(first.mix, MixConfig)
+    assert isinstance(second.mix, MixConfig)
+    assert (first.name, first.mix.name, second.mix.name) == ("inner", "in", "human")
+    assert first.mix.parts[1].mix == second.mix
+    assert expand(whole) == whole
+
+
+def test_mixtures_that_hold_themselves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.yaml").write_text("name: a\nparts: [{mix: b.yaml}]\n")
+    (tmp_path / "b.yaml").write_text("name: b\nparts: [{source: dolly}, {mix: a.yaml}]\n")
+    with pytest.raises(UserError, match=r"'b.yaml' holds itself: b.yaml > a.yaml > b.yaml"):
+        expand(load_mixture("a.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("yaml", "says"),
+    [
+        ("weigh: tokens\nparts: [{source: a, weight: 1}]", "mixture 'm' counts tokens"),
+        ("parts: [{source: a, max_tokens: 5}]", "part 'a' counts tokens"),
+        ("parts: [{source: a, filters: {min_tokens: 5}}]", "part 'a' counts tokens"),
+        ("filters: {max_tokens: 5}\nparts: [{source: a}]", "mixture 'm' counts tokens"),
+        (
+            "parts: [{mix: {name: i, weigh: tokens, parts: [{source: a, weight: 1}]}}]",
+            "mixture 'i' counts tokens, and 'm' names no tokenizer",
+        ),
+        (
+            "tokenizer: x\nparts: [{mix: {name: i, tokenizer: y, parts: [{source: a}]}}]",
+            "mixture 'i' counts tokens with another 'tokenizer' than 'm'",
+        ),
+    ],
+)
+def test_one_tokenizer_counts(tmp_path: Path, yaml: str, says: str) -> None:
+    with pytest.raises(UserError) as caught:
+        expand(read(tmp_path, f"name: m\n{yaml}\n"))
+    assert says in str(caught.value)
