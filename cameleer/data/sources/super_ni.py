@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from cameleer.core.errors import UserError
-from cameleer.core.files import read_lines, read_text
+from cameleer.core.files import open_bytes, read_lines
 from cameleer.data.encode import Row, exchange, instruct
 from cameleer.data.source import Card, Convert, Download, Dropped, Made
 
@@ -42,7 +42,7 @@ CARD = Card(
     licence="Apache-2.0",
     citation="Wang et al. (2022), Super-NaturalInstructions: Generalization via Declarative "
     "Instructions on 1600+ NLP Tasks, arXiv 2204.07705",
-    native=LISTS,
+    native=(*LISTS, "tasks/task*.json"),
     instances=96913,
     rounds=1.0,
     prompt_tokens=291.1,
@@ -58,12 +58,16 @@ NAME = re.compile(r"[A-Za-z0-9_.-]{1,200}")
 INSTANCES = re.compile(r'"Instances"\s*:\s*\[\s*')
 DECODER = json.JSONDecoder()
 DELIMITER = re.compile(r"\s*(,\s*(?=[^]\s])|(?=\]))")
+NOT_UTF8 = re.compile("[\udc80-\udcff]")  # what the decoder makes of bytes that are not UTF-8
 NEXT = re.compile(r"\}\s*,?\s*(?=\{)")  # where, after a broken instance, another may begin
 
 
 def convert(job: Convert) -> Iterator[Made]:
     """Each task's sample; `super_ni_<id of the instance>`."""
-    name = next(name for name in LISTS if (job.folder / name).exists())
+    name = next((name for name in LISTS if (job.folder / name).exists()), None)
+    if name is None:
+        hint = "it says which tasks are for training"
+        raise UserError("no such file", file=job.folder / LISTS[0], hint=hint)
     seen: set[str] = set()
     return job.each(_listed(job, name), partial(_task, job, seen))
 
@@ -171,18 +175,23 @@ def _read(job: Convert, path: Path) -> tuple[dict[str, Any], list[tuple[int, dic
 
     Instances that are broken JSON are dropped, each by itself.
     """
-    text = read_text(path).removeprefix("\ufeff")
+    with open_bytes(path) as handle:
+        text = handle.read().decode("utf-8-sig", "surrogateescape")
     found = INSTANCES.search(text)
     if not found:
-        raise UserError("there is no list 'Instances'", file=path)
+        raise UserError("there is no list 'Instances'", file=path, line=1)
+    if NOT_UTF8.search(text, 0, found.start()):
+        raise UserError("is not UTF-8 text", file=path, line=1, hint="convert it to UTF-8")
     instances, end = _instances(job, path, text, found.end())
     head = f'{text[: found.start()]}"Instances": null'
     try:
         task = json.loads(f"{head}{text[end:]}")
     except (ValueError, RecursionError):
-        if end < len(text):
-            job.drop(UserError("broken JSON outside the list 'Instances'", file=path))
         task = _head(path, head)
+        if end < len(text):
+            line = 1 + text.count("\n", 0, end)
+            message = "broken JSON after the list 'Instances'"
+            job.drop(UserError(message, file=path, line=line))
     return task, instances
 
 
@@ -208,10 +217,12 @@ def _instances(
         try:
             value, end = DECODER.raw_decode(text, at)
             following = DELIMITER.match(text, end)
-            if isinstance(value, dict):
-                instances.append((line, value))
-            else:
+            if not isinstance(value, dict):
                 job.drop(UserError("the instance is not a JSON object", file=path, line=line))
+            elif NOT_UTF8.search(text, at, end):
+                job.drop(UserError("is not UTF-8 text", file=path, line=line))
+            else:
+                instances.append((line, value))
         except (ValueError, RecursionError):
             end, following = at + 1, None
         if following is None:
