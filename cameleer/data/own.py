@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import dropwhile
@@ -45,19 +46,21 @@ def native_id(job: Convert, row: Row) -> str | None:
 
 
 def own_rows(job: Convert, card: Card) -> Iterator[Row]:
-    """The records of every file, each an array or lines of JSON, as its first character says."""
+    """The records of every file, by file name."""
     for path in native_files(card, job.folder):
         if path == job.folder or not path.name.endswith(OURS):
-            yield from (array_rows if _is_array(path) else jsonl_rows)(job, path)
+            yield from either_rows(job, path)
 
 
-def _is_array(path: Path) -> bool:
+def either_rows(job: Convert, path: Path) -> Iterator[Row]:
+    """The objects of a file that is one JSON array or JSON lines, as its first character says."""
     try:
         with open_bytes(path) as file:
             head: bytes = file.read1(1 << 16)
     except GZIP_BROKEN:
-        return False  # which the reader of lines tells
-    return head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"["
+        head = b""  # the reader of lines tells
+    array = head.removeprefix(BOM_UTF8).lstrip()[:1] == b"["
+    return (array_rows if array else jsonl_rows)(job, path)
 
 
 def own_name(job: Convert, row: Row, identities: Identities) -> tuple[str, str]:

@@ -4,7 +4,7 @@ Origin: anon8231489123/ShareGPT_Vicuna_unfiltered on the Hugging Face hub. Licen
 Native files, of which the first kind that is there is read: the paper's own split to 2,048 tokens;
 `sg_90k_part*_html_cleaned.json`, whole conversations; or
 `ShareGPT_V3_unfiltered_cleaned_split.json`, split to 2,048 tokens by others. One file of any other
-name is read as whole conversations.
+name is read as whole conversations, be it an array or JSON lines.
 
 Whole conversations are split to `max_tokens` if there is a tokenizer to measure with (the paper's
 168,864 instances: 2,048 tokens of LLaMA's), and kept whole otherwise, which is said. What is read,
@@ -32,8 +32,8 @@ from pathlib import Path
 
 from cameleer.chat.conversation import Conversation, Message
 from cameleer.core.console import note, warn
-from cameleer.data.encode import Row, array_rows
-from cameleer.data.own import Identities, native_id
+from cameleer.data.encode import Row
+from cameleer.data.own import Identities, either_rows, native_id
 from cameleer.data.source import Card, Convert, Download, Dropped, Made, native_files
 from cameleer.data.split import Chunks, round_lengths, split_fixed, split_paper
 
@@ -71,7 +71,7 @@ Turn = tuple[str, str]
 def convert(job: Convert) -> Iterator[Made]:
     """The conversations in the files' order; `sharegpt_<n>` is the n-th read, from 0."""
     paths = _files(job)
-    rows = (row for path in paths for row in array_rows(job, path))
+    rows = (row for path in paths for row in either_rows(job, path))
     whole = not any("split" in path.name for path in paths)
     if whole and job.tokenizer is not None:
         return job.each(rows, partial(_chunks, job, Identities()))
