@@ -16,6 +16,8 @@ from cameleer.core.config import Config
 from cameleer.core.errors import UserError
 from cameleer.core.files import read_text
 
+UNITS = ("turns", "characters", "tokens")
+
 
 class Filters(Config):
     """Which conversations are let through; every other one is counted by its reason.
@@ -39,7 +41,7 @@ class Filters(Config):
 
     @model_validator(mode="after")
     def _bounds_leave_something(self) -> Filters:
-        for unit in ("turns", "characters", "tokens"):
+        for unit in UNITS:
             low, high = getattr(self, f"min_{unit}"), getattr(self, f"max_{unit}")
             if low is not None and high is not None and low > high:
                 raise ValueError(f"min_{unit} is over max_{unit}: nothing would be left")
@@ -58,6 +60,11 @@ class Sieve:
 
     def __init__(self, filters: Filters, where: str) -> None:
         self.filters, self.where = filters, where
+        limits = [
+            (unit, getattr(filters, f"min_{unit}"), getattr(filters, f"max_{unit}"))
+            for unit in UNITS
+        ]
+        self.limits = [one for one in limits if one[1:] != (None, None)]
         self.seen: set[bytes] = set()
         self.unwanted = dict.fromkeys(read_ids(filters.drop), False) if filters.drop else {}
 
@@ -65,11 +72,8 @@ class Sieve:
         """Why the conversation, of so many tokens, is not let through; None if it is."""
         if self._unwanted(conversation):
             return "in the file of ids to drop"
-        characters = sum(len(message.content) for message in conversation.messages)
-        sizes = {"turns": len(conversation.messages), "characters": characters, "tokens": tokens}
-        for unit, size in sizes.items():
-            low = getattr(self.filters, f"min_{unit}")
-            high = getattr(self.filters, f"max_{unit}")
+        for unit, low, high in self.limits:
+            size = _size(conversation, unit, tokens)
             if low is not None and size < low:
                 return f"under {low} {unit}"
             if high is not None and size > high:
@@ -95,6 +99,14 @@ class Sieve:
     def not_met(self) -> int:
         """How many of the ids to drop no conversation had."""
         return Counter(self.unwanted.values())[False]
+
+
+def _size(conversation: Conversation, unit: str, tokens: int) -> int:
+    if unit == "turns":
+        return len(conversation.messages)
+    if unit == "characters":
+        return sum(len(message.content) for message in conversation.messages)
+    return tokens
 
 
 def content_digest(conversation: Conversation) -> bytes:

@@ -19,7 +19,7 @@ import numpy as np
 from cameleer.chat.conversation import Conversation, read_conversations
 from cameleer.chat.render import BATCH, Renderer, Rule
 from cameleer.chat.template import template_named
-from cameleer.core.console import note, warn
+from cameleer.core.console import note, progress, warn
 from cameleer.core.errors import UserError
 from cameleer.core.files import to_json
 from cameleer.core.folders import locate
@@ -120,18 +120,20 @@ class Gathered:
         """Read a part to its end; what passes its sieves goes to the spool, if there is one."""
         first, sources, bad = len(self.messages), Counter[str](), _BadRecords()
         conversations, counts = _open(leaf, data_root, meter, bad)
-        for conversation, tokens, supervised in _measured(conversations, meter):
-            reasons = (sieve.reason(conversation, tokens) for sieve in leaf.sieves)
-            if reason := next(filter(None, reasons), None):
-                counts.subtract(["kept"])
-                counts[f"dropped: {reason}"] += 1
-                continue
-            sources[conversation.source] += 1
-            line = (to_json(conversation.to_row()) + "\n").encode()
-            if spool is not None:
-                spool.write(line)
-            self.starts.append(self.starts[-1] + len(line))
-            self._note(conversation, supervised)
+        with progress(f"read {leaf.path}", None) as ticker:
+            for conversation, tokens, supervised in _measured(conversations, meter):
+                ticker.advance()
+                reasons = (sieve.reason(conversation, tokens) for sieve in leaf.sieves)
+                if reason := next(filter(None, reasons), None):
+                    counts.subtract(["kept"])
+                    counts[f"dropped: {reason}"] += 1
+                    continue
+                sources[conversation.source] += 1
+                line = (to_json(conversation.to_row()) + "\n").encode()
+                if spool is not None:
+                    spool.write(line)
+                self.starts.append(self.starts[-1] + len(line))
+                self._note(conversation, supervised)
         bad.sum_up(leaf)
         if len(self.messages) == first:
             why = ", ".join(f"{n} {reason}" for reason, n in counts.items() if n) or "it is empty"

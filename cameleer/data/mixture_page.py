@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cameleer.data.provenance import NONE_STATED
+from cameleer.data.provenance import NONE_STATED, strictest
 
 COLUMNS = (
     ("part", "part"),
@@ -76,14 +76,14 @@ def _licences(outcome: dict[str, Any]) -> str:
         ]
         for licence, asked in stated.items()
     ]
-    strictest = outcome["strictest"]
-    said = (
-        "Of some data no licence is stated, which is the most doubtful case of all."
-        if strictest == NONE_STATED
-        else f"The strictest is {strictest}: {stated[strictest]}."
-    )
+    said = []
+    if NONE_STATED in stated:
+        said.append("Of some data no licence is stated, which is the most doubtful case of all.")
+    if others := stated.keys() - {NONE_STATED}:
+        most = strictest(others)
+        said.append(f"The strictest that is stated is {most}: {stated[most]}.")
     notice = "This sorts what the releases state; it is no legal advice."
-    return "\n\n".join((said, _table(["licence", "asks", "parts"], rows), notice))
+    return "\n\n".join((" ".join(said), _table(["licence", "asks", "parts"], rows), notice))
 
 
 def _cell(value: Any) -> str:
