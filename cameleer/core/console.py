@@ -26,8 +26,14 @@ from rich.table import Table
 
 WIDE = 200  # columns of a table that is written to a file or a pipe
 
-err = Console(stderr=True, highlight=False, soft_wrap=True)
-out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else WIDE)
+
+def _console(stderr: bool) -> Console:
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() else WIDE
+    return Console(stderr=stderr, highlight=False, soft_wrap=True, width=width)
+
+
+err, out = _console(stderr=True), _console(stderr=False)
 
 PLAIN_SECONDS = 15.0  # how often a plain log gets a line about work in progress
 

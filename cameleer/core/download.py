@@ -18,11 +18,13 @@ import httpx2
 from rich.filesize import decimal
 
 import cameleer
+from cameleer.core.artifact import disk_full_named
 from cameleer.core.console import Ticker, note, progress
 from cameleer.core.errors import UserError
 from cameleer.core.files import read_json, sha256_file, write_json
 
 HOPS = 10  # redirects that are followed
+PROBE = 10.0  # seconds that a size may take to come: it is only for show
 SHA256 = re.compile(r'"?([0-9a-f]{64})"?')
 CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 LATER = (408, 425, 429)  # answers after which, as after 5xx, it is worth asking again
@@ -151,7 +153,7 @@ def download(
             except (httpx2.TransportError, _TryError) as error:
                 fruitless = 0 if part.size > most else fruitless + 1
                 most = max(most, part.size)
-                said = str(error) or type(error).__name__
+                said = _said(error)
                 if fruitless >= patience.tries:
                     raise _given_up(part, said, fruitless) from None
                 wait = patience.wait * 2 ** max(0, fruitless - 1) * random.uniform(0.75, 1.25)
@@ -159,7 +161,7 @@ def download(
                 if asked > patience.longest:
                     raise _given_up(part, f"{said}, to wait {asked:.0f} s", 1) from None
                 wait = max(wait, asked)
-                note(f"{to.name}: {said}; {decimal(part.size)} came; again in {wait:.1f} s")
+                note(f"{to.name}: {said}; {decimal(part.size)} are here; again in {wait:.1f} s")
                 time.sleep(wait)
 
 
@@ -259,7 +261,7 @@ def _receive(session: httpx2.Client, part: _Part, expected: Expected, ticker: Ti
             note(f"{part.to.name}: the server does not say how long it is, so nor do we")
         limit = expected.bytes or served.bytes
         ticker.restate(limit, part.size)
-        with part.path.open("ab") as handle:
+        with disk_full_named(part.path), part.path.open("ab") as handle:
             for chunk in response.iter_raw():
                 handle.write(chunk)
                 ticker.advance(len(chunk))
@@ -315,7 +317,8 @@ def _answer(
     for _ in range(HOPS):
         at_hub, token = _origin(address) == _origin(hub), os.environ.get("HF_TOKEN")
         more = {"Authorization": f"Bearer {token}"} if at_hub and token else {}
-        with session.stream(method, address, headers={**headers, **more}) as response:
+        wait = PROBE if method == "HEAD" else session.timeout
+        with session.stream(method, address, headers=headers | more, timeout=wait) as response:
             if at_hub:
                 linked |= _linked(response)
             enough = method == "HEAD" and "bytes" in linked  # signed addresses may refuse a HEAD
@@ -369,6 +372,14 @@ def _retry_after(response: httpx2.Response) -> float:
         return 0.0
 
 
+def _said(error: Exception) -> str:
+    """What went wrong, with the host that it is about if that was not even reached."""
+    said = str(error) or type(error).__name__
+    if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.ProxyError):
+        return f"{error.request.url.host} cannot be reached: {said}"
+    return said
+
+
 def _status(response: httpx2.Response) -> str:
     return f"{response.status_code} {response.reason_phrase}".rstrip()
 
@@ -392,8 +403,9 @@ def _other_file(url: str, message: str, expected: Expected, served: Served) -> U
 
 def _given_up(part: _Part, said: str, tries: int) -> UserError:
     times = f" (and so {tries} times)" if tries > 1 else ""
+    kept = f"; {decimal(part.size)} came and are kept" if part.size else ""
     return UserError(
-        f"{part.url}: {said}{times}; {decimal(part.size)} came and are kept",
+        f"{part.url}: {said}{times}{kept}",
         hint="check the network (HTTPS_PROXY, SSL_CERT_FILE), then give the same command again: "
         "it goes on from there",
     )

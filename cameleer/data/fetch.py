@@ -21,6 +21,7 @@ from pydantic import ValidationError
 from rich.filesize import decimal
 
 from cameleer.core.config import Config
+from cameleer.core.console import warn
 from cameleer.core.download import (
     PATIENCE,
     Expected,
@@ -116,8 +117,9 @@ class Wanted:
 
     @property
     def name(self) -> str:
-        """The file, or the pattern of an archive's members, below the source's folder."""
-        return f"{self.line.to}/{self.line.member}" if self.line.member else self.line.to
+        """The file, or a pattern of the files out of an archive, in the source's folder."""
+        last = Path(self.line.member or "").name
+        return str(Path(self.line.to) / last)
 
     @property
     def bytes(self) -> int | None:
@@ -204,8 +206,8 @@ def fetch(
 ) -> Iterator[Fetched]:
     """Bring what `plan` found missing, one after the other; yields every line's files.
 
-    Raises UserError where a download fails or brings something else than expected; what came
-    before stays, and the same call goes on from there.
+    A download that fails, or brings something else than expected, does not keep the others from
+    coming: it is told at once, and when all is done as UserError. The same call then goes on.
     """
     shared: dict[tuple[Path, str, bool], list[Wanted]] = {}  # an archive comes once
     for one in wanted:
@@ -216,9 +218,22 @@ def fetch(
             shared.setdefault(key, []).append(one)
     if shared:
         require_room(wanted[0].folder, sum(_missing(lines[0]) for lines in shared.values()))
+    failed: list[UserError] = []
     for lines in shared.values():
-        with _alone(lines[0].folder):
-            yield from _bring(lines, session, patience)
+        try:
+            with _alone(lines[0].folder):
+                yield from _bring(lines, session, patience)
+        except UserError as error:
+            failed.append(error)
+            if len(shared) > 1:
+                warn(str(error))
+    if failed:
+        raise failed[0] if len(shared) == 1 else _failures(failed, len(shared))
+
+
+def _failures(failed: list[UserError], total: int) -> UserError:
+    message = f"{len(failed)} of {total} downloads failed, as told above"
+    return UserError(message, hint="the others are done; the same command tries these again")
 
 
 def _no_address(name: str, card: Card, folder: Path) -> UserError:

@@ -252,9 +252,7 @@ def test_waits_grow(server: Loopback, tmp_path: Path, monkeypatch: pytest.Monkey
     waits: list[float] = []
     monkeypatch.setattr("cameleer.core.download.time.sleep", waits.append)
     server.acts.extend([refuse(500)] * 9)
-    with pytest.raises(
-        UserError, match=r"500 Internal Server Error .and so 5 times.; 0 bytes came"
-    ):
+    with pytest.raises(UserError, match=r"500 Internal Server Error .and so 5 times. .check the"):
         get(server, tmp_path / "camel.bin", patience=Patience(wait=10.0))
     assert len(waits) == 4
     for wait, base in zip(waits, (10, 20, 40, 80), strict=True):
@@ -278,7 +276,10 @@ def test_hung_up(server: Loopback, tmp_path: Path) -> None:
 
 
 def test_nobody_there(tmp_path: Path) -> None:
-    with client(QUICK) as session, pytest.raises(UserError, match=r"127.0.0.1:9/a: .*refused"):
+    with (
+        client(QUICK) as session,
+        pytest.raises(UserError, match=r":9/a: 127\.0\.0\.1 cannot be reached: .*refused"),
+    ):
         download(session, "http://127.0.0.1:9/a", tmp_path / "a", patience=QUICK)
 
 
@@ -473,6 +474,15 @@ def test_memory_holds_a_piece_and_not_the_file(server: Loopback, tmp_path: Path)
     tracemalloc.stop()
     assert (tmp_path / "camel.bin").stat().st_size == 30 << 20
     assert peak < 8 << 20
+
+
+def test_a_full_disk_is_told_with_the_file(
+    server: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cameleer.core.download._Part.clear", lambda part: None)
+    (tmp_path / ".camel.bin.part").symlink_to("/dev/full")
+    with pytest.raises(UserError, match=r"\.camel\.bin\.part: the disk is full"):
+        get(server, tmp_path / "camel.bin")
 
 
 def test_room(tmp_path: Path) -> None:

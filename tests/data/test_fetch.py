@@ -241,6 +241,16 @@ def test_an_archive_that_leads_out_is_refused(desert: Desert) -> None:
     assert not list(desert.root.rglob("b.json"))
 
 
+def test_one_that_fails_does_not_keep_the_others_from_coming(
+    desert: Desert, capsys: pytest.CaptureFixture[str]
+) -> None:
+    desert.offer(Download("/gone.json", "gone.json"), Download("/camels.json", "camels.json"))
+    with pytest.raises(UserError, match="1 of 2 downloads failed, as told above"):
+        desert.fetch()
+    assert desert.files() == ["camels.json", "fetched.json"]
+    assert "/gone.json answers 404 Not Found" in capsys.readouterr().err
+
+
 def test_room_is_looked_for_first(desert: Desert, monkeypatch: pytest.MonkeyPatch) -> None:
     desert.offer(Download("/camels.json", "camels.json"))
     usage = shutil.disk_usage("/")._replace(free=len(BODY) - 1)
@@ -309,6 +319,18 @@ def test_the_command_line(desert: Desert, capsys: pytest.CaptureFixture[str]) ->
     assert SHA256 in capsys.readouterr().out
 
 
+def test_many_files_are_one_row(desert: Desert, capsys: pytest.CaptureFixture[str]) -> None:
+    desert.server.files["/all.zip"] = archive(a=b"1", b=b"22")
+    desert.offer(Download("/all.zip", "tasks", member="*.json"))
+    assert run("camels", "-o", str(desert.root)) == 0
+    said = capsys.readouterr()
+    assert f"{desert.folder}/tasks (2 files)" in said.out
+    assert " tasks/*.json " in said.err
+    assert run("camels", "-o", str(desert.root), "--json") == 0
+    files = json.loads(capsys.readouterr().out)["files"]
+    assert [Path(file["path"]).name for file in files] == ["a.json", "b.json"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -337,7 +359,7 @@ def test_a_broken_download_goes_on_from_the_command_line(
     desert.server.acts.append(serve(cut=2000))
     assert run("camels", "-o", str(desert.root)) == 0
     assert desert.server.sent == len(BODY)
-    assert "2.0 kB came; again in" in capsys.readouterr().err
+    assert "2.0 kB are here; again in" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", all_sources())
