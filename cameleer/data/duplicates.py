@@ -12,11 +12,13 @@ that goes is like something that stays, and likeness makes no chains.
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache, partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import IO, Any, Literal, NamedTuple
@@ -26,6 +28,7 @@ from numpy.typing import NDArray
 
 from cameleer.chat.conversation import Conversation, read_conversations
 from cameleer.core.console import progress
+from cameleer.data.encode import WITH_INPUT, WITHOUT_INPUT
 from cameleer.data.shingles import Numbers, in_batches, numbers, over_cores, runs, words
 
 By = Literal["conversation", "prompt"]
@@ -38,6 +41,9 @@ BANDS, ROWS = 25, 5  # of the MinHash values; conversations that share a whole b
 CHECKED = 64  # earlier candidates that one conversation is compared with, likeliest first
 BATCH = 512  # conversations that are worked on at once
 
+_WITHIN = re.compile(
+    r"^(?:### )?(?:Input|Additional Context):|^Now complete the following instance -$", re.MULTILINE
+)
 _random = np.random.default_rng(20230607)
 _FACTORS = _random.integers(0, 2**63, BANDS * ROWS, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
 _TERMS = _random.integers(0, 2**63, BANDS * ROWS, dtype=np.uint64)
@@ -116,7 +122,8 @@ def find_duplicates(
 ) -> Duplicates:
     """Exact and near duplicates within and across files of conversations, streamed.
 
-    by: compare whole conversations, or the user's messages alone. scratch: folder for a temporary
+    by: compare whole conversations, or the user's messages alone, without the words that the
+    paper's templates set around an instruction. scratch: folder for a temporary
     file of four bytes a word. Memory holds about half a kilobyte for each conversation.
     """
     found = Duplicates(list(files), by)
@@ -125,7 +132,8 @@ def find_duplicates(
     total = sum(map(count_lines, files))
     with tempfile.TemporaryFile(dir=scratch) as spool:
         with progress("compare conversations", total) as ticker:
-            for part in over_cores(sketch, in_batches(_texts(found), BATCH), cores):
+            work = partial(sketch, unframe=by == "prompt")
+            for part in over_cores(work, in_batches(_texts(found), BATCH), cores):
                 digests.frombytes(part.digests.tobytes())
                 sizes.frombytes(part.sizes.tobytes())
                 bands.append(part.bands)
@@ -183,12 +191,15 @@ class Sketch(NamedTuple):
     shingles: NDArray[np.uint32]
 
 
-def sketch(texts: list[str]) -> Sketch:
-    """All that is needed of texts to compare them; a text of under RUN words has no runs."""
+def sketch(texts: list[str], unframe: bool = False) -> Sketch:
+    """All that is needed of texts to compare them; a text of under RUN words has no runs.
+
+    unframe: leave out the words of a template around an instruction.
+    """
     digests = np.zeros(len(texts), np.uint64)
     sets: list[NDArray[np.uint32]] = []
     for index, text in enumerate(texts):
-        ids = numbers(words(text))
+        ids = numbers(unframed(text) if unframe else words(text))
         digest = blake2b(ids.tobytes(), digest_size=8).digest()
         digests[index] = int.from_bytes(digest, "little")
         sets.append(np.unique((runs(ids, RUN) >> _HALF).astype(np.uint32)))
@@ -213,6 +224,32 @@ def _bands(flat: NDArray[np.uint32], sizes: Places) -> Numbers:
         band[having] *= np.uint64(0x9E3779B97F4A7C15)
         band[having] += np.minimum.reduceat(hashed, starts)
     return bands
+
+
+@cache
+def _frames() -> tuple[list[list[str]], list[list[str]]]:
+    """The words that the paper's templates set before an instruction and after it, longest first.
+
+    Two sources that draw other templates for the same instruction would hide that it is the same.
+    """
+    prompts = [prompt for prompt, _, _ in (*WITH_INPUT, *WITHOUT_INPUT)]
+    prompts += [prompt.replace("Plase", "Please") for prompt in prompts]
+    leads = {tuple(words(prompt.partition("{instruction}")[0])) for prompt in prompts}
+    tails = {tuple(words(prompt.rpartition("}")[2])) for prompt in prompts}
+    return _longest_first(leads), _longest_first(tails)
+
+
+def _longest_first(frames: set[tuple[str, ...]]) -> list[list[str]]:
+    return sorted((list(frame) for frame in frames if frame), key=len, reverse=True)
+
+
+def unframed(text: str) -> list[str]:
+    """Words of a prompt without those of a template before, within and after them."""
+    listed = words(_WITHIN.sub("", text))
+    leads, tails = _frames()
+    begin = next((len(frame) for frame in leads if listed[: len(frame)] == frame), 0)
+    end = next((len(frame) for frame in tails if listed[-len(frame) :] == frame), 0)
+    return listed[begin : len(listed) - end] or listed
 
 
 class _Sets:

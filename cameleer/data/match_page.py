@@ -36,7 +36,7 @@ def page(facts: dict[str, Any], shown: Sequence[Shown]) -> str:
         PAGE.replace("{{benchmarks}}", options["benchmark"])
         .replace("{{kinds}}", options["kind"])
         .replace("{{many}}", many)
-        .replace("{{tables}}", _by_kind(facts) + _by_source(facts) + _repeats(facts["duplicates"]))
+        .replace("{{tables}}", _tables(facts))
         .replace("{{matches}}", "\n".join(_article(n, one) for n, one in enumerate(ordered, 1)))
     )
 
@@ -52,6 +52,11 @@ def _table(caption: str, head: Sequence[str], rows: Sequence[Sequence[Any]]) -> 
         f'<div class="wide"><table><caption>{escape(caption)}</caption>'
         f"<thead><tr>{top}<tbody>{body}</table></div>\n"
     )
+
+
+def _tables(facts: dict[str, Any]) -> str:
+    parts = (_by_kind(facts), _by_source(facts), _limits(facts), _repeats(facts["duplicates"]))
+    return "".join(parts)
 
 
 def _number(cell: Any) -> str:
@@ -80,6 +85,29 @@ def _by_source(facts: dict[str, Any]) -> str:
         for name, fact in benchmarks.items()
     ]
     return _table("Items touched, by the source they were found in", ["benchmark", *sources], rows)
+
+
+def _limits(facts: dict[str, Any]) -> str:
+    """What of each benchmark can be searched for only in part."""
+    names = {
+        "under_5_words": "under 5 words: whole lines only",
+        "under_8_words": "under 8: only exact",
+        "under_13_words": "under 13: no 13-gram",
+        "with_context": "asked with context",
+        "told_by_signs": "told apart by signs: only exact",
+        "without_words": "without words: not searched",
+        "13-gram_common": "13-grams left out as common",
+        "8-gram_common": "8-grams",
+    }
+    rows = []
+    for name, fact in facts["benchmarks"].items():
+        limits = fact["limits"]
+        cells: list[Any] = [limits[key] for key in list(names)[:-2]]
+        for kind in ("13-gram", "8-gram"):
+            left = f"{limits[f'{kind}_common'] / max(1, limits[f'{kind}_runs']):.0%}"
+            cells.append(f"{limits[f'{kind}_common']:,} ({left})")
+        rows.append([name, *cells])
+    return _table("How far items can be searched for", ["benchmark", *names.values()], rows)
 
 
 def _repeats(facts: dict[str, Any]) -> str:

@@ -215,6 +215,6 @@ def _clean(folder: Path, files: Sequence[Path], gone: dict[int, str]) -> list[di
                 if place not in gone:
                     out.write(line)
                 place += 1
-        rows.append({"file": str(folder / file.name), **counts})
+        rows.append({"file": f"{folder.name}/{file.name}", **counts})
     note(f"{len(gone)} of {place} conversations removed")
     return rows

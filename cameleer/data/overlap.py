@@ -3,10 +3,11 @@
 Kinds of match, strongest first. All compare words (see `shingles`) of an item's question with those
 of one message:
 
-exact    the question stands there whole; one of under five words must be the whole message
+exact    the question stands there whole; one of under five words is a whole line
 13-gram  half of its runs of thirteen words (a run of 13: Brown et al. 2020, appendix C)
 8-gram   half of its runs of eight words
-near     runs of three words, in a stretch as long as the question: Jaccard index of at least 0.6
+near     runs of three words, in a stretch as long as the question: Jaccard index of at least 0.6;
+         of questions made from one mould the most alike only
 
 Runs that stand in many questions of one benchmark, such as "which of the following is", say nothing
 about an item and do not count; how many were left out is told. What is found in part must also hold
@@ -48,8 +49,6 @@ BATCH = 256  # conversations that are worked on at once
 
 LEADS = frozenset({"task", "instruction", "question", "q"})  # of templates, before a question
 TAILS = frozenset({"answer", "output", "response", "a"})  # and after it
-_LEADS = frozenset(numbers(sorted(LEADS)).tolist())
-_TAILS = frozenset(numbers(sorted(TAILS)).tolist())
 
 
 class Match(NamedTuple):
@@ -120,6 +119,11 @@ class Hit(NamedTuple):
     begin: int
     end: int
 
+    @property
+    def strength(self) -> tuple[int, float]:
+        """Orders hits: greater is stronger."""
+        return -KINDS.index(self.kind), self.share
+
 
 class Searcher:
     """Looks for an index's items in batches of conversations."""
@@ -134,7 +138,8 @@ class Searcher:
             [numbers(words(turn.content)) for turn in one.conversation.messages] for one in tasks
         ]
         messages = [one for conversation in ids for one in conversation]
-        hits = self._hits(messages)
+        texts = [turn.content for one in tasks for turn in one.conversation.messages]
+        hits = self._hits(messages, texts)
         found: list[Match] = []
         first = 0
         for task, said in zip(tasks, ids, strict=True):
@@ -142,27 +147,39 @@ class Searcher:
             for message in range(len(said)):
                 for hit in hits.get(first + message, ()):
                     held = best.get(hit.probe)
-                    stronger = held is None or _stronger(hit, held[0])
+                    stronger = held is None or hit.strength > held[0].strength
                     if stronger and self._said(hit, task.conversation.messages[message].content):
                         best[hit.probe] = (hit, message)
-            for hit, message in best.values():
+            for hit, message in self._apart(list(best.values())):
                 found += self._matches(task, said, hit, message)
             first += len(said)
         return found
+
+    def _apart(self, hits: list[tuple[Hit, int]]) -> list[tuple[Hit, int]]:
+        """Hits without near ones where another question of the benchmark is more alike.
+
+        Questions made from one mould are like each other; a stretch of text is one of them at most.
+        """
+        kept: list[tuple[Hit, int]] = []
+        for hit, message in sorted(hits, key=lambda one: one[0].strength, reverse=True):
+            benchmark = self.index.probes[hit.probe].benchmark
+            if hit.kind != "near" or not any(
+                message == other
+                and min(hit.end, one.end) - max(hit.begin, one.begin) > (hit.end - hit.begin) / 2
+                and self.index.probes[one.probe].benchmark == benchmark
+                for one, other in kept
+            ):
+                kept.append((hit, message))
+        return kept
 
     def _said(self, hit: Hit, text: str) -> bool:
         """Whether the signs are there, too, where they matter to an exact match."""
         strict = self.index.probes[hit.probe].strict
         if hit.kind != "exact" or not strict:
             return True
-        signs = signs_of(text)
-        return (
-            strict in signs
-            if len(self.index.probes[hit.probe].ids) >= ANCHOR
-            else (strict == signs or strict == _framed(signs))
-        )
+        return len(self.index.probes[hit.probe].ids) < ANCHOR or strict in signs_of(text)
 
-    def _hits(self, messages: list[Numbers]) -> dict[int, list[Hit]]:
+    def _hits(self, messages: list[Numbers], texts: list[str]) -> dict[int, list[Hit]]:
         """What is found in each message, by its index."""
         # A number that is no word's stands between messages: no run reaches across it.
         wall = np.array([0x5DEECE66D], np.uint64)
@@ -172,8 +189,8 @@ class Searcher:
         hits: dict[int, list[Hit]] = defaultdict(list)
         for message, hit in self._exact(flat, starts, ends):
             hits[message].append(hit)
-        for message, hit in self._whole(messages):
-            hits[message].append(hit)
+        for message, text in enumerate(texts):
+            hits[message] += self._whole(text)
         for kind, table in self.index.tables.items():
             for message, hit in self._partly(kind, table, flat, starts, ends):
                 hits[message].append(hit)
@@ -195,17 +212,23 @@ class Searcher:
                 at = int(starts[message])
                 yield message, Hit(probe, "exact", 1.0, begin - at, end - at)
 
-    def _whole(self, messages: list[Numbers]) -> Iterator[tuple[int, Hit]]:
-        """Short questions that are a whole message, but for the words of a template."""
-        for message, ids in enumerate(messages):
-            if not len(ids) or len(ids) > ANCHOR + 1:
+    def _whole(self, text: str) -> Iterator[Hit]:
+        """Short questions that are a whole line, but for the words of a template."""
+        for line in text.splitlines(keepends=True):
+            if line.count(" ") > ANCHOR + 2:
                 continue
-            begin, end = 0, len(ids)
-            begin += len(ids) > 1 and int(ids[0]) in _LEADS
-            end -= end - begin > 1 and int(ids[-1]) in _TAILS
+            listed = words(line)
+            if not 0 < len(listed) <= ANCHOR + 1:
+                continue
+            ids, begin, end = numbers(listed), 0, len(listed)
+            begin += end > 1 and listed[0] in LEADS
+            end -= end - begin > 1 and listed[-1] in TAILS
             for one, other in dict.fromkeys([(0, len(ids)), (begin, end)]):
                 for probe in self.index.whole.get(ids[one:other].tobytes(), ()):
-                    yield message, Hit(probe, "exact", 1.0, one, other)
+                    signs = signs_of(line)
+                    if self.index.probes[probe].strict in (signs, _framed(signs)):
+                        before = len(words(text[: text.index(line)]))
+                        yield Hit(probe, "exact", 1.0, before + one, before + other)
 
     def _partly(
         self, kind: str, table: Table, flat: Numbers, starts: Ints, ends: Ints
@@ -311,10 +334,6 @@ def _framed(signs: str) -> str:
     for tail in TAILS:
         signs = signs.removesuffix(tail)
     return signs
-
-
-def _stronger(one: Hit, other: Hit) -> bool:
-    return (-KINDS.index(one.kind), one.share) > (-KINDS.index(other.kind), other.share)
 
 
 def _stretch(here: Ints, aligned: Ints, length: int, n: int) -> tuple[int, int]:
