@@ -150,13 +150,19 @@ def _plugins() -> Iterator[str]:
     for name, module in all_sources().items():
         card = module.CARD
         yield from _card(name, module)
-        facts = [
-            ["native files", ", ".join(f"`{native}`" for native in card.native)],
-            ["instances", f"{card.instances:,}"],
-            ["mean rounds", str(card.rounds)],
-            ["mean prompt, completion", f"{card.prompt_tokens}, {card.completion_tokens} tokens"],
-            ["citation", card.citation],
-        ]
+        facts = [["native files", ", ".join(f"`{native}`" for native in card.native)]]
+        if card.any_file:
+            facts += [["or", "one file of any name"]]
+        if card.instances is not None:
+            lengths = f"{card.prompt_tokens}, {card.completion_tokens} tokens"
+            facts += [
+                ["instances", f"{card.instances:,}"],
+                ["mean rounds", str(card.rounds)],
+                ["mean prompt, completion", lengths],
+                ["citation", card.citation],
+            ]
+        if card.derived_from:
+            facts += [["made from", ", ".join(f"`{name}`" for name in card.derived_from)]]
         yield from _table(["fact", "value"], facts)
     yield "## Benchmarks"
     yield ""

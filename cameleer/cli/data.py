@@ -98,7 +98,8 @@ def data_convert(
     source: str,
     output: Output,
     folder: Annotated[
-        Path | None, typer.Option("--from", help="Folder of native files [$CAMELEER_DATA].")
+        Path | None,
+        typer.Option("--from", help="Folder of native files, or one file [$CAMELEER_DATA]."),
     ] = None,
     rule: RuleOption = Rule.fixed,
     seed: Annotated[int, typer.Option(help="Of templates and samples that are drawn.")] = 42,
@@ -121,6 +122,7 @@ def data_convert(
     Example: `cameleer data convert jsonl --from chats.json -o chats.jsonl`
     """
     from itertools import islice
+    from time import monotonic
 
     from cameleer.core.console import progress
     from cameleer.data.bad import BadRecords
@@ -143,7 +145,8 @@ def data_convert(
         def rows() -> Iterator[dict[str, Any]]:
             for conversation in islice(conversations, limit):
                 if counts["read"] >= ticker.count + 100:
-                    ticker.advance(counts["read"] - ticker.count)
+                    rate = counts["read"] / (monotonic() - ticker.start)
+                    ticker.advance(counts["read"] - ticker.count, f"{rate:,.0f} a second")
                 yield conversation.to_row()
 
         write_jsonl(output, rows())
@@ -200,6 +203,9 @@ def data_stats(
     from cameleer.data.survey import survey
     from cameleer.model.load import load_tokenizer
 
+    for file in files:
+        if not file.is_file():  # not after an hour of counting the ones before it
+            raise UserError("is no file" if file.exists() else "no such file", file=file)
     loaded = load_tokenizer(tokenizer)
     if html is None:
         rows = [{"file": str(file), **describe(file, loaded)} for file in files]

@@ -50,7 +50,11 @@ def paper_beside(sources: Counter[str]) -> dict[str, Any]:
     """`source`, if there is one only, and the `paper`'s own row of Table 1, if it has one."""
     source = next(iter(sources)) if len(sources) == 1 else None
     known = all_sources().get(source) if source else None
-    paper = {name: getattr(known.CARD, name) for name in TABLE} if known else None
+    paper = (
+        {name: getattr(known.CARD, name) for name in TABLE}
+        if known and known.CARD.instances
+        else None
+    )
     return {"source": source, "paper": paper}
 
 

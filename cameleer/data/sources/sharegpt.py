@@ -4,7 +4,8 @@ Origin: anon8231489123/ShareGPT_Vicuna_unfiltered on the Hugging Face hub. Licen
 Native files, of which the first kind that is there is read: the paper's own split to 2,048 tokens;
 `sg_90k_part*_html_cleaned.json`, whole conversations; or
 `ShareGPT_V3_unfiltered_cleaned_split.json`, split to 2,048 tokens by others. One file of any other
-name is read as whole conversations, be it an array or JSON lines.
+name is read as whole conversations (as split ones, if "split" is in its name), be it an array or
+JSON lines.
 
 Whole conversations are split to `max_tokens` if there is a tokenizer to measure with (the paper's
 168,864 instances: 2,048 tokens of LLaMA's), and kept whole otherwise, which is said. What is read,
