@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import dropwhile
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,16 @@ class Row:
         value = self.values.get(field)
         if value is None and null and field in self.values:
             return ""
+        return self._checked(job, field, value)
+
+    def texts(self, job: Convert, field: str) -> list[str]:
+        """The texts of a field that is a list of them, mended as by `text`."""
+        values = self.values.get(field)
+        if not isinstance(values, list):
+            raise self.error("is missing or not a list", field)
+        return [self._checked(job, f"{field}.{place}", one) for place, one in enumerate(values)]
+
+    def _checked(self, job: Convert, field: str, value: Any) -> str:
         if not isinstance(value, str):
             raise self.error("is missing or not text", field)
         try:
@@ -158,6 +169,27 @@ def exchange(job: Convert, identity: str, prompt: str, completion: str) -> Made:
     return Conversation(
         identity, source, (Message("user", prompt), Message("assistant", completion))
     )
+
+
+def dialogue(job: Convert, identity: str, source: str, messages: list[Message]) -> Made:
+    """A conversation of any number of messages, or why it is dropped.
+
+    Rule `fixed` makes it one that can be learned from: texts are stripped, empty system messages
+    and what follows the last answer are cut (counted), and it is dropped if there is then no answer
+    or an empty message. Rule `paper` drops only what has no message.
+    """
+    if job.rule == "fixed":
+        messages = [replace(message, content=message.content.strip()) for message in messages]
+        spoken = [one for one in messages if one.content or one.role != "system"]
+        answered = list(dropwhile(lambda one: one.role != "assistant", reversed(spoken)))[::-1]
+        if not answered:
+            return Dropped("no answer")
+        if not all(one.content for one in answered):
+            return Dropped("an empty message")
+        job.counts["cut: empty system message"] += len(messages) - len(spoken)
+        job.counts["cut: message after the last answer"] += len(spoken) - len(answered)
+        messages = answered
+    return Conversation(identity, source, tuple(messages)) if messages else Dropped("no message")
 
 
 def instructions(

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from codecs import BOM_UTF8
 from collections.abc import Iterator
-from dataclasses import replace
-from itertools import dropwhile
 from pathlib import Path
 
-from cameleer.chat.conversation import Conversation, Message
 from cameleer.core.files import GZIP_BROKEN, open_bytes
 from cameleer.data.encode import Row, array_rows, jsonl_rows
-from cameleer.data.source import Card, Convert, Dropped, Made, native_files
+from cameleer.data.source import Card, Convert, native_files
 
 NATIVE = ("*.jsonl", "*.jsonl.gz", "*.json", "*.json.gz")
 OURS = ("fetched.json", ".bad.jsonl")  # ends of names of files that we write beside data
@@ -72,23 +69,3 @@ def own_name(job: Convert, row: Row, identities: Identities) -> tuple[str, str]:
     field = next((name for name in ("source", "dataset") if row.values.get(name)), None)
     source = row.text(job, field) if field else stem
     return identities.once(job, native_id(job, row) or f"{stem}_{row.number}"), source
-
-
-def own_conversation(job: Convert, name: tuple[str, str], messages: list[Message]) -> Made:
-    """A conversation as the user wrote it; rule `fixed` makes it one that can be learned from.
-
-    By `fixed` texts are stripped, empty system messages and what follows the last answer are cut
-    (counted), and it is dropped if there is then no answer or an empty message.
-    """
-    if job.rule == "fixed":
-        messages = [replace(message, content=message.content.strip()) for message in messages]
-        spoken = [one for one in messages if one.content or one.role != "system"]
-        answered = list(dropwhile(lambda one: one.role != "assistant", reversed(spoken)))[::-1]
-        if not answered:
-            return Dropped("no answer")
-        if not all(one.content for one in answered):
-            return Dropped("an empty message")
-        job.counts["cut: empty system message"] += len(messages) - len(spoken)
-        job.counts["cut: message after the last answer"] += len(spoken) - len(answered)
-        messages = answered
-    return Conversation(*name, tuple(messages)) if messages else Dropped("no message")

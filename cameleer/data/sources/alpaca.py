@@ -13,8 +13,8 @@ an empty line, the input; records with an empty instruction or output are droppe
 from collections.abc import Iterator
 
 from cameleer.chat.conversation import Message
-from cameleer.data.encode import Row, instruct
-from cameleer.data.own import NATIVE, Identities, own_conversation, own_name, own_rows
+from cameleer.data.encode import Row, dialogue, instruct
+from cameleer.data.own import NATIVE, Identities, own_name, own_rows
 from cameleer.data.source import Card, Convert, Dropped, Made
 
 CARD = Card(
@@ -32,7 +32,7 @@ def convert(job: Convert) -> Iterator[Made]:
     identities = Identities()
 
     def make(row: Row) -> Iterator[Made]:
-        name = own_name(job, row, identities)
+        identity, source = own_name(job, row, identities)
         instruction = row.text(job, "instruction")
         context = row.text(job, "input", null=True) if "input" in row.values else ""
         answer = row.text(job, "output" if "output" in row.values else "response")
@@ -42,6 +42,7 @@ def convert(job: Convert) -> Iterator[Made]:
         elif not instruction.strip():
             yield Dropped("empty question")
             return
-        yield own_conversation(job, name, [Message("user", question), Message("assistant", answer)])
+        messages = [Message("user", question), Message("assistant", answer)]
+        yield dialogue(job, identity, source, messages)
 
     return job.each(own_rows(job, CARD), make)

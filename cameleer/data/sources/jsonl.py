@@ -19,8 +19,8 @@ from dataclasses import replace
 from typing import Any
 
 from cameleer.chat.conversation import Message
-from cameleer.data.encode import Row
-from cameleer.data.own import NATIVE, Identities, own_conversation, own_name, own_rows
+from cameleer.data.encode import Row, dialogue
+from cameleer.data.own import NATIVE, Identities, own_name, own_rows
 from cameleer.data.source import Card, Convert, Made
 
 CARD = Card(
@@ -51,8 +51,8 @@ def convert(job: Convert) -> Iterator[Made]:
     identities = Identities()
 
     def make(row: Row) -> Iterator[Made]:
-        name = own_name(job, row, identities)
-        yield own_conversation(job, name, _messages(job, row))
+        identity, source = own_name(job, row, identities)
+        yield dialogue(job, identity, source, _messages(job, row))
 
     return job.each(own_rows(job, CARD), make)
 
