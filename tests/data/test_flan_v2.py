@@ -108,19 +108,20 @@ def test_drawn_of_the_submixes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     assert missing["missing: rows of dialog_fsopt to 1"] == 1
 
 
-def test_broken_lines_do_not_shift_the_sample(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_broken_lines_change_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flan_v2, "SIZE", 50)
     path = tmp_path / "flan_zsopt/flan_zsopt.jsonl"
     write(path, rows("flan", 30))
-    whole = [texts(one)[0] for one in read(tmp_path)[0]]
+    write(tmp_path / "t0_zsopt/t0_zsopt.jsonl", rows("t0", 30))
+    whole = {one.id: texts(one) for one in read(tmp_path)[0]}
     lines = path.read_text().split("\n")
-    path.write_text("\n".join([*lines[:7], "{", "[]", *lines[7:-1], '{"inputs": "cut off']))
+    lines[7:9] = ['{"inputs": "cut off', '{"inputs": "flan 8?"}']
+    path.write_text("\n".join(lines))
     found, counts, bad = read(tmp_path)
-    assert [texts(one)[0] for one in found] == whole
-    assert counts["dropped: bad record"] == 3
-    assert [error.line for error in bad] == [8, 9, 33]
+    left = {key: pair for key, pair in whole.items() if key not in ("flan_v2_7", "flan_v2_8")}
+    assert {one.id: texts(one) for one in found} == left
+    assert counts["read"] == 60
+    assert bad[0].line == 8
 
 
 @pytest.mark.parametrize("rule", ["paper", "fixed"])

@@ -121,7 +121,7 @@ def test_draws_are_the_papers(tmp_path: Path, rule: Rule) -> None:
 def test_an_example_never_is_the_instance_asked(tmp_path: Path) -> None:
     told = instance(1, input="Say two", output=["two!"])
     write(tmp_path, task1=task(instance(0), told))
-    paper, fixed = (read(tmp_path, rule) for rule in ("paper", "fixed"))  # type: ignore[arg-type]
+    paper, fixed = (read(tmp_path, rule) for rule in ("paper", "fixed"))
     assert texts(paper[0][1])[0].count("Say two\n") == 2
     assert texts(fixed[0][1])[0].count("Say two\n") == 1
     assert fixed[1]["replaced: examples that are the instance asked"] == 1
@@ -241,6 +241,28 @@ def test_json_that_breaks_within_the_instances(tmp_path: Path) -> None:
         assert counts["read"] == len(kept) + 1
         near = broken.split("\n")[(error.line or 0) - 3 :][:4]
         assert any(seen in line for line in near)
+
+
+@pytest.mark.parametrize("rule", ["paper", "fixed"])
+@pytest.mark.parametrize("breaks", [('"id"', "id"), ('"input"', '"in"')])
+def test_a_broken_instance_changes_no_draw(
+    tmp_path: Path, rule: Rule, breaks: tuple[str, str]
+) -> None:
+    shown = [example(word) for word in ("one", "two", "three", "four")]
+    tasks = {name: task(*[instance(n, id=f"{name}{n}") for n in range(100)], examples=shown)
+             for name in "ab"}  # fmt: skip
+    write(tmp_path, **tasks)
+    whole = {one.id: texts(one) for one in read(tmp_path, rule)[0]}
+    path, compact = tmp_path / "tasks/a.json", json.dumps(tasks["a"])
+    for number in range(0, 100, 9):
+        text, key = json.dumps(instance(number, id=f"a{number}")), f"super_ni_a{number}"
+        assert text in compact
+        path.write_text(compact.replace(text, text.replace(*breaks)))
+        found, counts, bad = read(tmp_path, rule)
+        assert {one.id: texts(one) for one in found} == {k: v for k, v in whole.items() if k != key}
+        unread = breaks[1] == "id"  # what can be read is looked at if it is in the sample
+        assert counts["dropped: bad record"] == len(bad) == (unread or key in whole)
+        assert counts["read"] == 200
 
 
 def test_bytes_that_are_no_text(tmp_path: Path) -> None:

@@ -23,7 +23,9 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from cameleer.data.encode import Row, exchange, jsonl_rows, question_lines, rows_in
+from cameleer.core.errors import UserError
+from cameleer.core.files import StrayTextError, read_jsonl
+from cameleer.data.encode import Row, exchange, jsonl_rows, question_lines
 from cameleer.data.source import Card, Convert, Download, Dropped, Made
 
 SAMPLES = (
@@ -83,19 +85,27 @@ def _row(job: Convert, row: Row | Dropped) -> Iterator[Made]:
 
 def _drawn(job: Convert) -> Iterator[Row | Dropped]:
     """The paper's share of each submix, and a Dropped for each other row."""
-    for submix, portion in PORTIONS.items():
-        size = int(portion * SIZE)
-        path = _file(job.folder / submix)
-        total = rows_in(path) if path else 0
+    before, files = 0, []
+    for submix, portion in PORTIONS.items():  # all draws come first: bad records draw as well
+        size, path = int(portion * SIZE), _file(job.folder / submix)
+        total = _records(path) if path else 0
         if total < size:
             job.counts[f"missing: rows of {submix} to {size}"] = size - total
-        if path is None:
-            continue
-        picked = set(job.random.sample(range(total), size)) if total > size else range(total)
-        for index, row in enumerate(jsonl_rows(job, path)):
-            if index in picked:
-                job.counts[f"of {submix}"] += 1
-            yield row if index in picked else Dropped("not in the sample")
+        picked = job.random.sample(range(total), size) if total > size else range(total)
+        if path:
+            files.append((submix, path, {before + place for place in picked}))
+        before += total
+    for submix, path, numbers in files:
+        for row in jsonl_rows(job, path):
+            job.counts[f"of {submix}"] += row.number in numbers
+            yield row if row.number in numbers else Dropped("not in the sample")
+
+
+def _records(path: Path) -> int:
+    """How many records a file holds, those included that cannot be read."""
+    unread: list[UserError] = []
+    read = sum(1 for _ in read_jsonl(path, unread.append))
+    return read + sum(not isinstance(error, StrayTextError) for error in unread)
 
 
 def _file(folder: Path) -> Path | None:

@@ -18,7 +18,6 @@ Rule `fixed`: the same draws; but an example that is the instance asked gives it
 one, and pairs with an empty instruction or answer are dropped.
 """
 
-import itertools
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -97,27 +96,36 @@ def _task(job: Convert, seen: set[str], listed: Row) -> Iterator[Made]:
     chosen: Sequence[int] = range(len(instances))
     if len(instances) > ZERO_SHOT + FEW_SHOT:
         chosen = job.random.sample(chosen, ZERO_SHOT + FEW_SHOT)
-    yield from itertools.repeat(Dropped("not in the sample"), len(instances) - len(chosen))
-    rows = (
-        replace(task, line=instances[index][0], number=place, values=instances[index][1])
-        for place, index in enumerate(chosen)
-    )
-    yield from job.each(rows, partial(_instance, job, seen, task, instruction))
+    others = set(range(len(instances))).difference(chosen)
+    yield from (Dropped("not in the sample") for index in others if instances[index])
+    places = ((place, instances[index]) for place, index in enumerate(chosen))
+    yield from job.each(places, partial(_instance, job, seen, task, instruction))
 
 
 def _instance(
-    job: Convert, seen: set[str], task: Row, instruction: str, row: Row
+    job: Convert, seen: set[str], task: Row, instruction: str, chosen: tuple[int, Row | None]
 ) -> Iterator[Made]:
-    """The conversation of an instance; `row.number` is its place in the task's sample."""
+    """The conversation of an instance at its place in the task's sample.
+
+    One that could not be read draws as if it could, so that the others' draws stay what they are.
+    """
+    place, row = chosen
+    examples = task.values.get("Positive Examples")
+    drawn = () if place < ZERO_SHOT else _drawn(job, examples)
+    if row is None:
+        if place < ZERO_SHOT:
+            job.pass_draw()
+        return
     identity, asked = (row.text(job, key) for key in ("id", "input"))
     outputs = row.values.get("output")
     if not isinstance(outputs, list) or not outputs:
         raise row.error("is missing or not a list of texts", "output")
     output = _text(job, row, {"0": outputs[0]}, "0", "output")
-    if row.number < ZERO_SHOT:
+    if place < ZERO_SHOT:
         prompt, completion = instruct(job, instruction, asked, output)
     else:
-        prompt, completion = _few_shot(job, task, row, instruction, asked), output.strip()
+        prompt = _few_shot(job, row, examples, drawn, instruction, asked)
+        completion = output.strip()
     if identity in seen:
         raise row.error("is that of an earlier instance", "id")
     seen.add(identity)
@@ -129,14 +137,19 @@ def _instance(
         yield made if isinstance(made, Dropped) else replace(made, id=f"super_ni_{identity}")
 
 
-def _few_shot(job: Convert, task: Row, row: Row, instruction: str, asked: str) -> str:
+def _drawn(job: Convert, examples: object) -> Sequence[int]:
+    """The places of the examples of one few-shot prompt."""
+    job.draws += 1
+    places = range(len(examples)) if isinstance(examples, list) else ()
+    return job.random.sample(places, EXAMPLES) if len(places) > EXAMPLES else places
+
+
+def _few_shot(
+    job: Convert, row: Row, examples: object, drawn: Sequence[int], instruction: str, asked: str
+) -> str:
     """The paper's few-shot prompt: instruction, examples, what is asked."""
-    examples = task.values.get("Positive Examples")
     if not isinstance(examples, list):
         raise row.error("is missing or not a list", "Positive Examples")
-    drawn: Sequence[int] = range(len(examples))
-    if len(examples) > EXAMPLES:
-        drawn = job.random.sample(drawn, EXAMPLES)
     if job.rule == "fixed":
         drawn = _others(job, examples, drawn, asked)
     prompt = f"{instruction.strip()}\n\n"
@@ -170,11 +183,8 @@ def _text(job: Convert, row: Row, values: object, key: str, field: str) -> str:
     return replace(row, values=values).text(job, key)
 
 
-def _read(job: Convert, path: Path) -> tuple[dict[str, Any], list[tuple[int, dict[str, Any]]]]:
-    """A task without its instances, and (line, instance) for each of those.
-
-    Instances that are broken JSON are dropped, each by itself.
-    """
+def _read(job: Convert, path: Path) -> tuple[dict[str, Any], list[Row | None]]:
+    """A task without its instances, and these; None for each that is broken, and dropped."""
     with open_bytes(path) as handle:
         text = handle.read().decode("utf-8-sig", "surrogateescape")
     found = INSTANCES.search(text)
@@ -207,27 +217,31 @@ def _head(path: Path, head: str) -> dict[str, Any]:
     return task
 
 
-def _instances(
-    job: Convert, path: Path, text: str, at: int
-) -> tuple[list[tuple[int, dict[str, Any]]], int]:
-    """(line, object) for each element of the list that begins at `at`; where it ends."""
-    instances: list[tuple[int, dict[str, Any]]] = []
+def _instances(job: Convert, path: Path, text: str, at: int) -> tuple[list[Row | None], int]:
+    """The elements of the list that begins at `at`, None for a broken one; where it ends."""
+    instances: list[Row | None] = []
     line = 1 + text.count("\n", 0, at)
+
+    def broken(message: str, line: int) -> None:
+        job.drop(UserError(message, file=path, line=line))
+
     while text[at : at + 1] != "]":
+        row = None
         try:
             value, end = DECODER.raw_decode(text, at)
-            following = DELIMITER.match(text, end)
-            if not isinstance(value, dict):
-                job.drop(UserError("the instance is not a JSON object", file=path, line=line))
-            elif NOT_UTF8.search(text, at, end):
-                job.drop(UserError("is not UTF-8 text", file=path, line=line))
-            else:
-                instances.append((line, value))
         except (ValueError, RecursionError):
             end, following = at + 1, None
+        else:
+            following = DELIMITER.match(text, end)
+            if not isinstance(value, dict):
+                broken("the instance is not a JSON object", line)
+            elif NOT_UTF8.search(text, at, end):
+                broken("is not UTF-8 text", line)
+            else:
+                row = Row(path, line, len(instances), value)
+        instances.append(row)
         if following is None:
-            broken = line + text.count("\n", at, end)
-            job.drop(UserError("broken JSON in the list 'Instances'", file=path, line=broken))
+            broken("broken JSON in the list 'Instances'", line + text.count("\n", at, end))
             following = NEXT.search(text, end - 1)
         if following is None:
             return instances, len(text)
