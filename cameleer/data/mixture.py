@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ConfigDict, Field, PositiveInt, model_validator
+from pydantic import ConfigDict, Field, PositiveInt, field_validator, model_validator
 
 from cameleer.chat.render import Rule
 from cameleer.core.config import Config, load_config
@@ -61,6 +61,16 @@ class Part(Config):
         file = value.get("file") or (mix if isinstance(mix, str) else None)
         stem = Path(file).stem if isinstance(file, str | Path) else None
         return {**value, "name": value.get("source") or inline or stem or "part"}
+
+    @field_validator("mix", mode="before")
+    @classmethod
+    def _in_place(cls, value: Any) -> Any:
+        """A mixture in place is read here: in a union its mistakes would lose their place."""
+        if isinstance(value, dict):
+            return MixConfig.model_validate(value)
+        if not isinstance(value, str | MixConfig | None):
+            raise ValueError("is neither a name, nor a YAML file, nor a mixture")
+        return value
 
     @model_validator(mode="after")
     def _one_origin_and_one_amount(self) -> Part:

@@ -64,13 +64,21 @@ def read(tmp_path: Path, yaml: str) -> MixConfig:
         ("- {mix: human, licence: MIT}", "'licence' goes with"),
         ("- {source: a, file: b.jsonl}", "one of 'source', 'file' and 'mix'"),
         ("- {source: a, name: b/c}", "match pattern"),
-        ("- {mix: {name: x, parts: [{source: a, counts: 1}]}}", "did you mean 'count'"),
+        ("- {mix: 7}", "field 'parts.0.mix': is neither a name"),
     ],
 )
 def test_fields_that_do_not_go_together(tmp_path: Path, yaml: str, says: str) -> None:
     with pytest.raises(UserError) as caught:
         read(tmp_path, f"name: m\nparts:\n{yaml}\n")
     assert says in str(caught.value)
+
+
+def test_mistakes_in_a_mixture_in_place_have_their_line(tmp_path: Path) -> None:
+    yaml = "name: m\nparts:\n- mix:\n    name: x\n    parts:\n    - source: a\n      counts: 1\n"
+    with pytest.raises(UserError) as caught:
+        read(tmp_path, yaml)
+    assert (caught.value.line, caught.value.field) == (7, "parts.0.mix.parts.0.counts")
+    assert caught.value.hint == "did you mean 'count'?"
 
 
 def test_parts_are_named_by_what_they_are(tmp_path: Path) -> None:
