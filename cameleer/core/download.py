@@ -8,7 +8,7 @@ import random
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -65,10 +65,10 @@ class Served:
     last_modified: str | None = None
 
     def same_file(self, other: Served) -> bool:
-        """Whether nothing that both say tells the two apart."""
-        mine, theirs = (
-            (one.url, one.bytes, one.sha256, one.etag, one.last_modified) for one in (self, other)
-        )
+        """Whether the hashes are the same or, without them, nothing tells the two apart."""
+        if self.sha256 and other.sha256:
+            return self.sha256 == other.sha256
+        mine, theirs = ((one.url, one.bytes, one.etag, one.last_modified) for one in (self, other))
         return all(a == b or None in (a, b) for a, b in zip(mine, theirs, strict=True))
 
 
@@ -117,7 +117,11 @@ def web_address(url: str) -> str:
 def client(patience: Patience = PATIENCE) -> httpx2.Client:
     """A client for `probe` and `download`; proxies and certificates by the usual variables."""
     headers = {"User-Agent": f"cameleer/{cameleer.__version__}", "Accept-Encoding": "identity"}
-    return httpx2.Client(headers=headers, timeout=patience.timeout, follow_redirects=False)
+    try:
+        return httpx2.Client(headers=headers, timeout=patience.timeout, follow_redirects=False)
+    except (ImportError, ValueError, OSError, httpx2.InvalidURL) as error:
+        hint = "check HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, SSL_CERT_FILE and SSL_CERT_DIR"
+        raise UserError(f"what the environment says of the network: {error}", hint=hint) from None
 
 
 def probe(session: httpx2.Client, url: str) -> Served:
@@ -135,8 +139,12 @@ def download(
     to: Path,
     expected: Expected = Expected(),
     patience: Patience = PATIENCE,
+    record: Callable[[Served, Path], None] | None = None,
 ) -> Served:
     """Bring a file to `to`, which is replaced; returns what is then known of it, with its SHA-256.
+
+    record: is called when the file is whole and right, with what is known of it and where it still
+    lies, before it gets its name: so that no file is ever there unrecorded.
 
     What has come stays in `.NAME.part` beside `to` if this breaks off, however it does, and the
     next call goes on from there as long as the server still has the same file. One process at a
@@ -149,7 +157,11 @@ def download(
         while True:
             try:
                 served = part.whole() or _receive(session, part, expected, ticker)
-                return part.finish(served, expected, refused)
+                served = part.checked(served, expected, refused)
+                if record is not None:
+                    record(served, part.path)
+                part.finish()
+                return served
             except (httpx2.TransportError, _TryError) as error:
                 fruitless = 0 if part.size > most else fruitless + 1
                 most = max(most, part.size)
@@ -226,8 +238,8 @@ class _Part:
         rest = {"Range": f"bytes={self.size}-"}
         return {**rest, "If-Range": version} if version else rest
 
-    def finish(self, served: Served, expected: Expected, refused: set[str]) -> Served:
-        """Give the part its name if it is what it should be; refused: hashes that came before."""
+    def checked(self, served: Served, expected: Expected, refused: set[str]) -> Served:
+        """The facts with size and hash, if they are right; refused: hashes that came before."""
         digest, size = sha256_file(self.path), self.size
         right = size == (expected.bytes or served.bytes or size)
         right &= digest == (expected.sha256 or served.sha256 or digest)
@@ -238,11 +250,14 @@ class _Part:
                 raise _other_file(self.url, message, expected, served)
             refused.add(digest)
             raise _TryError(f"{message}, which is not the file")
+        return replace(served, bytes=size, sha256=digest)
+
+    def finish(self) -> None:
+        """Give the file its name."""
         with self.path.open("rb") as handle:
             os.fsync(handle.fileno())
         self.path.replace(self.to)
         self.facts.unlink(missing_ok=True)
-        return replace(served, bytes=size, sha256=digest)
 
 
 def _receive(session: httpx2.Client, part: _Part, expected: Expected, ticker: Ticker) -> Served:
@@ -315,7 +330,7 @@ def _answer(
     address, hub = httpx2.URL(web_address(url)), httpx2.URL(hub_address())
     linked: dict[str, Any] = {}
     for _ in range(HOPS):
-        at_hub, token = _origin(address) == _origin(hub), os.environ.get("HF_TOKEN")
+        at_hub, token = _origin(address) == _origin(hub), os.environ.get("HF_TOKEN", "").strip()
         more = {"Authorization": f"Bearer {token}"} if at_hub and token else {}
         wait = PROBE if method == "HEAD" else session.timeout
         with session.stream(method, address, headers=headers | more, timeout=wait) as response:
@@ -325,7 +340,10 @@ def _answer(
             if enough or not response.has_redirect_location:
                 yield response, _served(url, response, linked)
                 return
-            target = address.join(response.headers["location"])
+            try:
+                target = address.join(response.headers["location"])
+            except httpx2.InvalidURL as error:
+                raise UserError(f"{address} redirects to no address: {error}") from None
         if address.scheme == "https" and target.scheme != "https":
             raise UserError(f"{address} redirects to an address without TLS, {target}")
         address = target

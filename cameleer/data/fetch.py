@@ -300,9 +300,12 @@ def _bring(lines: list[Wanted], session: httpx2.Client, patience: Patience) -> I
     record = first.record
     waits = packed and record and to.is_file() and sha256_file(to) == record.sha256
     if not waits:
-        served = download(session, first.line.url, to, _expected(first), patience)
-        for one in lines:
-            _put(one, served, {} if packed else {one.line.to: _file_record(to)})
+
+        def record_all(served: Served, part: Path) -> None:
+            for one in lines:
+                _put(one, served, {} if packed else {one.line.to: _file_record(part)})
+
+        download(session, first.line.url, to, _expected(first), patience, record_all)
     if packed:
         for one in lines:
             _take_out(one, to)

@@ -371,6 +371,22 @@ def test_the_hub_wants_a_token(
         download(session, "hf://datasets/desert/camels/a", tmp_path / "a", patience=QUICK)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ALL_PROXY", "socks5://127.0.0.1:9"),
+        ("HTTP_PROXY", "nonsense://127.0.0.1:9"),
+        ("SSL_CERT_FILE", "/no/such/file.pem"),
+    ],
+)
+def test_an_environment_that_cannot_be_used_is_told(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match="what the environment says of the network"):
+        client(QUICK)
+
+
 def test_redirects_without_end(server: Loopback, tmp_path: Path) -> None:
     server.redirects["/camel.bin"] = "/camel.bin", {}
     with pytest.raises(UserError, match="redirects more than 10 times"):
@@ -434,6 +450,18 @@ def test_kill_9_then_the_same_again(server: Loopback, tmp_path: Path) -> None:
     assert to.read_bytes() == BODY
     assert server.gets()[1]["range"] == f"bytes={came}-"
     assert left(tmp_path) == ["camel.bin"]
+
+
+def test_recorded_before_it_has_its_name(server: Loopback, tmp_path: Path) -> None:
+    to = tmp_path / "camel.bin"
+    seen: list[tuple[str | None, bytes, bool]] = []
+
+    def record(served: Served, part: Path) -> None:
+        seen.append((served.sha256, part.read_bytes(), to.exists()))
+
+    with client(QUICK) as session:
+        download(session, f"{server.address}/camel.bin", to, NOTHING, QUICK, record)
+    assert seen == [(SHA256, BODY, False)]
 
 
 def test_killed_when_all_had_come(server: Loopback, tmp_path: Path) -> None:

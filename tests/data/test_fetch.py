@@ -221,6 +221,24 @@ def test_an_archive_that_came_is_unpacked_by_the_next_call(
     assert len(desert.server.gets()) == 1
 
 
+def test_killed_before_the_file_had_its_name(
+    desert: Desert, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desert.offer(Download("/camels.json", "camels.json"))
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("cameleer.core.download._Part.finish", killed)
+        with pytest.raises(KeyboardInterrupt):
+            desert.fetch()
+    assert desert.files() == [".camels.json.part", ".camels.json.part.json", "fetched.json"]
+    assert desert.fetch()[0].state == FETCHED
+    assert desert.files() == ["camels.json", "fetched.json"]
+    assert len(desert.server.gets()) == 1
+
+
 def test_members_replace_nothing_that_is_not_ours(desert: Desert) -> None:
     desert.server.files["/all.zip"] = archive(a=b"1", b=b"2")
     desert.offer(Download("/all.zip", "tasks", member="*.json"))
