@@ -111,7 +111,7 @@ class Row:
             value.encode()
         except UnicodeEncodeError:
             job.counts["mended: half a character"] += 1
-            value = value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+            return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         return value
 
     def error(self, message: str, field: str | None = None, hint: str | None = None) -> UserError:
