@@ -18,8 +18,8 @@ FONT = "Helvetica, Arial, 'Liberation Sans', sans-serif"
 
 STYLE = f"""
 .drawing svg {{ display: block; max-width: 100%; height: auto; }}
+.drawing [fill="{PAPER}"] {{ fill: none; }}
 @media (prefers-color-scheme: dark) {{
-  .drawing [fill="{PAPER}"] {{ fill: none; }}
   .drawing [fill="{INK}"] {{ fill: #e6e6e1; }} .drawing [stroke="{INK}"] {{ stroke: #e6e6e1; }}
   .drawing [stroke="{PALE}"] {{ stroke: #55564f; }}
   .drawing [stroke="{GRID}"] {{ stroke: #2e2f2d; }}

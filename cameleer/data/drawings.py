@@ -8,43 +8,46 @@ from collections.abc import Sequence
 from math import log2, sqrt
 from typing import Any
 
-from cameleer.core.drawing import INK, Drawing, line_styles, svg
+from cameleer.core.drawing import INK, LINES, Drawing, line_styles, svg
 from cameleer.data.findings import NAMED
 from cameleer.data.survey import LIMITS, Survey, quantiles
 
 KINDS = {"prompt": "user message", "completion": "answer", "conversation": "whole conversation"}
 BINS = 2  # to each doubling of the length
-WIDTH = 250
+WIDTH = 220
+MANY = 4  # files up to which lines can be told apart
 
 
 def length_drawing(surveys: Sequence[Survey], names: Sequence[str]) -> Drawing:
-    """How long prompts, answers and conversations are: a panel for each kind, a line per file."""
+    """How long prompts, answers and conversations are: a row for each file, a panel per kind."""
     import altair as alt
 
     rows: list[dict[str, Any]] = []
     for survey, name in zip(surveys, names, strict=True):
         for kind, title in KINDS.items():
-            rows += [
-                {"file": name, "kind": title, **row} for row in histogram(survey.lengths[kind])
-            ]
-    colours, dashes = line_styles(list(names))
-    top = max((row["high"] for row in rows), default=2)
-    ticks = [4**power for power in range(12) if 4**power <= top * 2]
+            [middle] = quantiles(survey.lengths[kind], [0.5])
+            place = {"file": name, "kind": title}
+            rows += [{**place, **row} for row in histogram(survey.lengths[kind])]
+            rows.append({**place, "median": max(1, middle)})
+    top = max((row["high"] for row in rows if "high" in row), default=2)
+    ticks = [4**power for power in range(12) if 4**power <= top]
+    x = alt.X("middle:Q", title="tokens", scale=alt.Scale(type="log", base=2, domain=[1, top]),
+              axis=alt.Axis(values=ticks, format=",", labelOverlap=True))  # fmt: skip
+    y = alt.Y("share:Q", title=None, axis=None)
+    data = alt.Chart(alt.Data(values=rows))
+    areas = data.mark_area(interpolate="monotone", line=True, color=LINES[0], fillOpacity=0.3)
+    rules = data.mark_rule(color=LINES[1], strokeWidth=2).encode(x="median:Q")
+    header = alt.Header(labelAngle=0, labelAlign="left", labelLimit=150)
     chart = (
-        alt.Chart(alt.Data(values=rows))
-        .mark_line(strokeWidth=1.8, interpolate="monotone")
-        .encode(
-            x=alt.X("middle:Q", title="tokens", scale=alt.Scale(type="log", base=2),
-                    axis=alt.Axis(values=ticks, format=",")),
-            y=alt.Y("share:Q", title="share per doubling", axis=alt.Axis(format="%", tickCount=4)),
-            color=alt.Color("file:N", scale=alt.Scale(domain=list(names), range=colours),
-                            legend=_legend(alt, names)),
-            strokeDash=alt.StrokeDash("file:N", scale=alt.Scale(domain=list(names), range=dashes),
-                                      legend=_legend(alt, names)),
+        alt.layer(areas.encode(x=x, y=y), rules)
+        .properties(width=WIDTH, height=max(30, 120 // len(names)))
+        .facet(
+            row=alt.Row("file:N", sort=list(names), title=None, header=header),
+            column=alt.Column("kind:N", sort=list(KINDS.values()), title=None),
+            spacing=6,
         )
-        .properties(width=WIDTH, height=150)
-        .facet(column=alt.Column("kind:N", sort=list(KINDS.values()), title=None))
-    )  # fmt: skip
+        .resolve_scale(y="independent")
+    )
     said = "; ".join(
         f"{name}: "
         + ", ".join(
@@ -56,9 +59,10 @@ def length_drawing(surveys: Sequence[Survey], names: Sequence[str]) -> Drawing:
     )
     return Drawing(
         svg(chart, "lengths"),
-        f"Lines of how often each length occurs. Medians in tokens: {said}.",
-        "Lengths in tokens, on a scale that doubles: the area under a line is 1. Single "
-        "messages are counted without special tokens, conversations with all of the template.",
+        f"How often each length occurs. Medians in tokens: {said}.",
+        "Lengths in tokens, on a scale that doubles; each panel to its own height, the upright is "
+        "the median. Single messages are counted without special tokens, conversations with all of "
+        "the template.",
     )
 
 
@@ -85,36 +89,14 @@ def histogram(counts: Counter[int]) -> list[dict[str, float]]:
 
 def cut_drawing(surveys: Sequence[Survey], names: Sequence[str]) -> Drawing:
     """What is lost at each limit: conversations that are cut, learned tokens that are gone."""
-    import altair as alt
-
     panels = {"conversations": "conversations cut", "learned": "learned tokens lost"}
     rows = [
-        {"file": name, "panel": title, "limit": limit, "lost": lost}
+        {"file": name, "panel": title, "limit": limit, "lost": lost, "text": f"{lost:.1%}"}
         for survey, name in zip(surveys, names, strict=True)
         for kind, title in panels.items()
         for limit, lost in zip(LIMITS, lost_shares(survey, kind), strict=True)
     ]
-    colours, dashes = line_styles(list(names))
-    domain = [LIMITS[0], LIMITS[-1]]
-    base = alt.Chart(alt.Data(values=rows)).encode(
-        x=alt.X("limit:Q", title="limit in tokens", axis=alt.Axis(values=LIMITS, format=","),
-                scale=alt.Scale(type="log", base=2, domain=domain)),
-    )  # fmt: skip
-    lines = base.mark_line(strokeWidth=1.8, point=alt.OverlayMarkDef(size=22)).encode(
-        y=alt.Y("lost:Q", title="share lost", axis=alt.Axis(format="%", tickCount=5)),
-        color=alt.Color("file:N", scale=alt.Scale(domain=list(names), range=colours),
-                        legend=_legend(alt, names)),
-        strokeDash=alt.StrokeDash("file:N", scale=alt.Scale(domain=list(names), range=dashes),
-                                  legend=_legend(alt, names)),
-    )  # fmt: skip
-    rule = base.transform_filter(f"datum.limit == {NAMED}").mark_rule(
-        color=INK, strokeDash=[3, 3], strokeWidth=1
-    )
-    chart = (
-        alt.layer(lines, rule)
-        .properties(width=int(1.5 * WIDTH), height=170)
-        .facet(column=alt.Column("panel:N", sort=list(panels.values()), title=None))
-    )
+    draw = _cut_lines if len(names) <= MANY else _cut_map
     at = LIMITS.index(NAMED)
     said = "; ".join(
         f"{name}: {lost_shares(survey, 'conversations')[at]:.1%} of conversations cut, "
@@ -122,10 +104,57 @@ def cut_drawing(surveys: Sequence[Survey], names: Sequence[str]) -> Drawing:
         for survey, name in zip(surveys, names, strict=True)
     )
     return Drawing(
-        svg(chart, "cut"),
-        f"Lines of what each limit cuts. At {NAMED:,} tokens: {said}.",
-        f"What is lost when longer conversations are cut. The dashed upright marks {NAMED:,}, the "
-        "paper's limit up to 13B (1,024 above).",
+        svg(draw(rows, list(names), list(panels.values())), "cut"),
+        f"What each limit cuts. At {NAMED:,} tokens: {said}.",
+        f"What is lost when longer conversations are cut at a limit. The paper's is {NAMED:,} "
+        "tokens up to 13B, and 1,024 above.",
+    )
+
+
+def _cut_lines(rows: list[dict[str, Any]], names: list[str], panels: list[str]) -> Any:
+    """A line for each file: for few files."""
+    import altair as alt
+
+    colours, dashes = line_styles(names)
+    legend = None
+    if len(names) > 1:
+        legend = alt.Legend(title=None, orient="bottom", columns=4, labelLimit=220,
+                            symbolSize=300, symbolType="stroke")  # fmt: skip
+    base = alt.Chart(alt.Data(values=rows)).encode(
+        x=alt.X("limit:Q", title="limit in tokens", axis=alt.Axis(values=LIMITS, format=","),
+                scale=alt.Scale(type="log", base=2, domain=[LIMITS[0], LIMITS[-1]])),
+    )  # fmt: skip
+    lines = base.mark_line(strokeWidth=1.8, point=alt.OverlayMarkDef(size=22)).encode(
+        y=alt.Y("lost:Q", title="share lost", axis=alt.Axis(format="%", tickCount=5)),
+        color=alt.Color("file:N", scale=alt.Scale(domain=names, range=colours), legend=legend),
+        strokeDash=alt.StrokeDash("file:N", scale=alt.Scale(domain=names, range=dashes),
+                                  legend=legend),
+    )  # fmt: skip
+    rule = base.transform_filter(f"datum.limit == {NAMED}").mark_rule(
+        color=INK, strokeDash=[3, 3], strokeWidth=1
+    )
+    return (
+        alt.layer(lines, rule)
+        .properties(width=int(1.6 * WIDTH), height=170)
+        .facet(column=alt.Column("panel:N", sort=panels, title=None))
+    )
+
+
+def _cut_map(rows: list[dict[str, Any]], names: list[str], panels: list[str]) -> Any:
+    """A row of numbers for each file, darker where more is lost: for many files."""
+    import altair as alt
+
+    base = alt.Chart(alt.Data(values=rows)).encode(
+        x=alt.X("limit:O", title="limit in tokens", axis=alt.Axis(labelAngle=0, format=",")),
+        y=alt.Y("file:N", sort=names, title=None, axis=alt.Axis(labelLimit=150)),
+    )
+    scale = alt.Scale(domain=[0, 1], range=["#f7f7f7", "#e08214"])
+    cells = base.mark_rect().encode(color=alt.Color("lost:Q", scale=scale, legend=None))
+    texts = base.mark_text(fontSize=11, color="#000000").encode(text="text:N")
+    return (
+        alt.layer(cells, texts)
+        .properties(width=46 * len(LIMITS), height=20 * len(names))
+        .facet(facet=alt.Facet("panel:N", sort=panels, title=None), columns=1)
     )
 
 
@@ -137,11 +166,3 @@ def lost_shares(survey: Survey, kind: str) -> list[float]:
         which = "learned" if kind == "learned" else "conversation"
         whole = sum(n * times for n, times in survey.lengths[which].items())
     return [float(lost) / max(1, whole) for lost in survey.cut[kind]] or [0.0] * len(LIMITS)
-
-
-def _legend(alt: Any, names: Sequence[str]) -> Any:
-    if len(names) == 1:
-        return None
-    return alt.Legend(
-        title=None, orient="bottom", columns=4, labelLimit=220, symbolSize=300, symbolType="stroke"
-    )

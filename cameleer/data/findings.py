@@ -10,7 +10,7 @@ from cameleer.data.language import NONE, UNSURE
 from cameleer.data.signs import ABOUT
 from cameleer.data.survey import LIMITS, Survey, mean, quantiles
 
-SEEN = 0.005  # share of answers from which a sign is worth a sentence
+SEEN, FEW = 0.005, 3  # share and number of answers from which a sign is worth a sentence
 NAMED = 2048  # tokens: the limit that the sentences speak of, the paper's own
 
 
@@ -51,7 +51,7 @@ def _size(survey: Survey) -> Iterator[Finding]:
         yield Finding(f"{len(survey.sources)} sources: {top}{more}.")
     held = _held_by_longest(survey, 0.1)
     yield Finding(
-        f"The longest tenth of conversations holds {held:.0%} of what is learned.", held > 0.5
+        f"The longest tenth of conversations holds {share(held, 1)} of what is learned.", held > 0.5
     )
     paper = paper_beside(survey.sources)["paper"]
     if paper and survey.conversations != paper["instances"]:
@@ -93,38 +93,36 @@ def _cut(survey: Survey) -> Iterator[Finding]:
 def _repeats(survey: Survey) -> Iterator[Finding]:
     whole, _ = survey.repeats["conversation"].counts()
     prompts, _ = survey.repeats["prompt"].counts()
-    if not whole and not prompts:
-        yield Finding("No conversation and no first prompt comes twice, letter by letter.")
+    if not prompts:
+        yield Finding("No first prompt comes twice, letter by letter.")
         return
-    text = f"{whole:,} conversations ({share(whole, survey.conversations)}) are exact repeats"
-    text += f"; {prompts:,} first prompts ({share(prompts, survey.conversations)}) came before"
+    text = f"{share(prompts, survey.conversations)} of the first prompts ({prompts:,}) came before"
+    text += f"; {whole:,} with all that follows" if whole else ", each with another answer"
     yield Finding(f"{text}.", prompts > 0.01 * survey.conversations)
 
 
 def _shape(survey: Survey) -> Iterator[Finding]:
     rounds = mean(survey.messages) / 2
     several = sum(times for n, times in survey.messages.items() if n > 3)
-    yield Finding(
-        f"{rounds:.1f} rounds on average; {share(several, survey.conversations)} go on after the "
-        "first answer."
-    )
+    on = f"{share(several, survey.conversations)} go on" if several else "none goes on"
+    yield Finding(f"{rounds:.1f} rounds on average; {on} after the first answer.")
     said = {
-        "no answer at all": "have no answer: nothing is learned from them",
-        "ends in a question": "end in a question that is not answered",
-        "begins with an answer": "begin with an answer",
-        "same speaker twice": "have the same speaker twice in a row",
+        "no answer at all": "without an answer: nothing is learned from them",
+        "ends in a question": "that end in a question which is not answered",
+        "begins with an answer": "that begin with an answer",
+        "same speaker twice": "with the same speaker twice in a row",
     }
     for name, text in said.items():
         if count := survey.shape[name]:
             part = share(count, survey.conversations)
-            yield Finding(f"{count:,} conversations ({part}) {text}.", True)
+            yield Finding(f"{part} are conversations ({count:,}) {text}.", True)
     if count := survey.shape["system message"]:
         yield Finding(f"{share(count, survey.conversations)} have a system message.")
 
 
 def _signs(survey: Survey) -> Iterator[Finding]:
     for name, count in survey.signs.most_common():
-        if count >= SEEN * survey.answers:
+        if count >= max(FEW, SEEN * survey.answers):
             part = share(count, survey.answers)
             yield Finding(f"{part} of the answers: {name} ({ABOUT[name]}).", name != "one word")
     code = survey.shape["answers with code"]
@@ -139,8 +137,9 @@ def _languages(survey: Survey) -> Iterator[Finding]:
         return
     sure = sum(told.values())
     top = ", ".join(f"{name} {share(n, sure)}" for name, n in list(told.items())[:4])
-    unsure = share(prompts[UNSURE] + prompts[NONE], survey.conversations)
-    yield Finding(f"Languages of the prompts that can be told: {top} ({unsure} cannot).")
+    untold = prompts[UNSURE] + prompts[NONE]
+    rest = f"; {share(untold, survey.conversations)} cannot" if untold else ""
+    yield Finding(f"Languages of the first prompts, where they can be told: {top}{rest}.")
     if survey.crossed >= 0.01 * survey.conversations:
         part = share(survey.crossed, survey.conversations)
         yield Finding(f"{part} are answered in another language than they are asked in.", True)

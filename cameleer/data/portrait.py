@@ -39,6 +39,7 @@ def portrait_page(surveys: Sequence[Survey], tokenizer: str) -> str:
         style=STYLE,
         table=[table_row(survey) for survey in surveys],
         names=names,
+        title=f"{len(names)} files" if len(names) > 3 else ", ".join(names),
         drawings=[length_drawing(surveys, names), cut_drawing(surveys, names)],
         limits=LIMITS,
         named=NAMED,

@@ -30,10 +30,20 @@ ABOUT = {
 """Every sign and its rule in words."""
 
 FENCE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
+START, LINE = 20_000, 300  # characters of an answer, and of its lines, that are looked at for code
 CODE_LINE = re.compile(
-    r"^\s*(?:def |class |import |from \w+ import|#include|public |private |function |var |let "
-    r"|const |SELECT |INSERT |</?\w+[^>]*>\s*$|.*[;{}]\s*$)",
-    re.MULTILINE,
+    r"""\s*(?:
+      (?:def|class|import|from\s\w+\simport|public|private|static|function|var|let|const|return)\s
+    | (?:for|while|if|elif|else|with|try|except)\b.*[:{]\s*$
+    | \#include|print\(|console\.|<\?php|@\w+\s*$
+    | (?:SELECT|INSERT|UPDATE|DELETE|CREATE|ALTER|DROP|FROM|WHERE|ORDER\ BY|GROUP\ BY|JOIN)\s
+    | </?(?:!doctype|html|head|body|div|h\d|p|a|img|[uo]l|li|t[rdh]|table|form|input|script|style)\b
+    | <(\w+)[^>]*>.*</\1>\s*$
+    | [\w.\[\]]+\s*[-+*/]?=\s*(?:["'\[{]|\w[\w.]*[(\[])
+    | [\w.]+\([^()]*\)\s*$
+    | .*[{}]\s*$ | .*[=(){}<>"'].*;\s*$
+    )""",
+    re.VERBOSE,
 )
 PLACEHOLDER = re.compile(
     r"\W*(?:no ?(?:output|answer|response|input)|n/?a|null|nan|todo|tbd)\W*", re.I
@@ -55,7 +65,9 @@ TEMPLATE = re.compile(
     r"|^(?:Human|User|Assistant)\s*:",
     re.MULTILINE,
 )
-WEB = re.compile(r"&(?:nbsp|amp|quot|lt|gt|#\d+);|</?(?:div|span|p|br|a|li|ul|td|tr)\b[^>]*>", re.I)
+WEB = re.compile(
+    r"&(?:nbsp|amp|quot|lt|gt|#\d+);|</?(?:div|span|p|br|a|li|ul|td|tr)\b[^>]{0,300}>", re.I
+)
 DAMAGED = re.compile("\ufffd|â€[™œ\x9d“”¦]|Ã[©¨¡±¶¼]")
 
 
@@ -63,8 +75,8 @@ def looks_like_code(text: str) -> bool:
     """Whether a text holds a fenced block of code, or a third of its lines read like code."""
     if "```" in text:
         return True
-    lines = sum(bool(line.strip()) for line in text.split("\n"))
-    return lines > 0 and 3 * len(CODE_LINE.findall(text)) >= lines
+    lines = [line[:LINE] for line in text[:START].split("\n") if line.strip()]
+    return bool(lines) and 3 * sum(bool(CODE_LINE.match(line)) for line in lines) >= len(lines)
 
 
 def signs(prompt: str, answer: str) -> set[str]:
