@@ -68,16 +68,32 @@ def read_jsonl(path: Path, on_bad: OnBad = None) -> Iterator[tuple[int, dict[str
 
     Packed files are unpacked on the way. A line may hold several whole objects: then only their
     line break was lost. Raises UserError if the file cannot be opened, and for a line that holds
-    anything else, unless `on_bad` takes it.
+    anything else, unless `on_bad` takes it: as StrayTextError if it is no record, nor what is left
+    of one.
     """
+    keys: Keys = {}
+    bad = False  # whether the line before was
     for number, line in _lines(path, on_bad):
         try:
             value = _value(line)
         except UserError as error:
-            _tell(on_bad, error.message, path, number, error.hint)
+            lost = not isinstance(error, StrayTextError) or _is_record(line, keys, bad)
+            bad = True
+            _tell(on_bad, error.message, path, number, error.hint, lost=lost)
             continue
+        bad = False
         for row in value if isinstance(value, _Several) else (value,):
+            keys[next(iter(row), "")] = None
             yield number, row
+
+
+def _is_record(line: bytes, keys: Keys, cut: bool) -> bool:
+    """Whether a broken line was a record: it begins as one does, or ends as one does or is no text
+    and is not the rest of a line before it that was `cut`."""
+    text = line.decode(errors="replace").strip()
+    begins = text.startswith("{") and text != "{"
+    ends = text.endswith("}") or "\ufffd" in text
+    return begins or (ends and not cut) or re.search(_first_key(keys), text) is not None
 
 
 def read_lines(path: Path, on_bad: OnBad = None) -> Iterator[tuple[int, str]]:
@@ -99,11 +115,12 @@ def _value(line: bytes) -> dict[str, Any] | _Several:
         text = line.decode()
         row = DECODER.decode(text)
     except UnicodeDecodeError:
-        raise UserError("is not UTF-8 text", hint="convert it to UTF-8") from None
+        raise StrayTextError("is not UTF-8 text", hint="convert it to UTF-8") from None
     except json.JSONDecodeError as error:
         several = _several(text) if error.msg == "Extra data" else None
         if several is None:
-            raise UserError(f"broken JSON: {_mistake(error)} at column {error.colno}") from None
+            message = f"broken JSON: {_mistake(error)} at column {error.colno}"
+            raise StrayTextError(message) from None
         return several
     except (RecursionError, ValueError) as error:  # nested too deep; too many digits
         raise UserError(f"cannot be read: {error}") from None
@@ -111,6 +128,25 @@ def _value(line: bytes) -> dict[str, Any] | _Several:
         hint = "is the file one JSON array? then its name should end in .json"
         raise UserError("is not a JSON object", hint=hint if isinstance(row, list) else None)
     return row
+
+
+Keys = dict[str, None]
+"""The keys with which the records of a file begin, so far."""
+
+MOST_KEYS = 16  # of more, none says anything
+ANY_KEY = r"[^\"\\]{0,100}"
+
+
+def _first_key(keys: Keys) -> str:
+    """A pattern for a key with which records begin; for any, if none is known."""
+    few = 0 < len(keys) <= MOST_KEYS
+    return rf'"(?:{"|".join(map(_written, keys)) if few else ANY_KEY})"\s*:'
+
+
+def _written(key: str) -> str:
+    """A pattern for a key as it may stand in a file, characters escaped or not."""
+    plain, escaped = (json.dumps(key, ensure_ascii=ascii)[1:-1] for ascii in (False, True))
+    return "|".join({re.escape(plain), re.escape(escaped)})
 
 
 def _several(text: str) -> _Several | None:
@@ -190,8 +226,9 @@ def open_bytes(path: Path) -> Bytes:
         raise UserError("is a folder, a file is needed", file=path) from None
     except OSError as error:  # no right to read it, links that go round in a circle
         raise UserError(f"cannot be read: {error.strerror}", file=path) from None
-    start = handle.peek(2)[:2]
-    if start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) or start.count(b"\0") == 1:
+    start = handle.peek(4)[:4]
+    zeros = start[::2] == b"\0\0", start[1::2] == b"\0\0"
+    if start[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) or zeros[0] != zeros[1]:
         handle.close()
         hint = "convert it to UTF-8, for example with iconv -f UTF-16 -t UTF-8"
         raise UserError("is UTF-16 text", file=path, hint=hint)
@@ -240,7 +277,7 @@ def read_json_array(path: Path, on_bad: OnBad = None) -> Iterator[tuple[int, Any
     records as StrayTextError. Reading then goes on at the next object that begins with the same key
     as those before.
     """
-    with _Window(path) as text:
+    with _Window(path, on_bad is not None) as text:
         if text.next_character() != "[":
             hint = "the file must be one list of records"
             raise text.error("is not a JSON array", hint=hint)
@@ -253,6 +290,7 @@ def read_json_array(path: Path, on_bad: OnBad = None) -> Iterator[tuple[int, Any
                 if not delimiter:
                     if not text.next_character():
                         break
+                    text.keys.clear()  # what was read may have lain deeper than the records
                     raise text.error("broken JSON: more text after the end of the array")
                 text.next_character()
                 yield from text.plain()
@@ -280,22 +318,25 @@ def read_json_array(path: Path, on_bad: OnBad = None) -> Iterator[tuple[int, Any
 DECODER = json.JSONDecoder()
 NEXT = re.compile(r"[ \t\n\r]*,[ \t\n\r]*(?=\{)")  # between two objects
 WORD = re.compile(r"\w")
-ANY_KEY = r"[^\"\\]{0,100}"
-KEYS = 16  # keys with which records may begin; of more, none says anything
+OBJECT = re.compile(r'\{\s*"([^"\\]{0,100})"\s*:')
+WITHIN = re.compile(r'[:\[]\s*\{\s*"([^"\\]{0,100})"\s*:')
+LIST_OF_OBJECTS = re.compile(r"\[\s*\{")
+KEY_BEHIND = re.compile(r'\s*,\s*"([^"\\]{0,100})"\s*:')
 TAIL = 256  # characters in which a key with its brace and blanks surely fits
 
 
 class _Window:
     """The part of a file's text that is being looked at; `at` is the next character's index."""
 
-    def __init__(self, path: Path) -> None:
-        self.handle = open_bytes(path)
+    def __init__(self, path: Path, mending: bool = False) -> None:
+        self.handle, self.mending = open_bytes(path), mending
         self.path, self.text, self.at, self.ended = path, "", 0, False
         self.decode = codecs.getincrementaldecoder("utf-8-sig")("surrogateescape").decode
         self.lines, self.counted = 0, 0  # line breaks before `counted`, an index of `text`
         self.doubtful = False  # whether the text holds bytes that are not UTF-8
         self.begin = 0  # where the value before `at` begins
-        self.keys: dict[str, None] = {}  # with which the records so far begin
+        self.keys: Keys = {}
+        self.size = 0  # how many keys the last object has
 
     def __enter__(self) -> _Window:
         return self
@@ -328,6 +369,8 @@ class _Window:
 
     def value(self) -> Any:
         """The JSON value that begins at `at`; steps over it, if it can be read."""
+        if self.mending and LIST_OF_OBJECTS.match(self.text, self.at):
+            raise self.error("broken JSON: a '[' before a record")  # it would swallow all others
         while True:
             try:
                 value, end = DECODER.raw_decode(self.text, self.at)
@@ -339,15 +382,23 @@ class _Window:
             else:
                 # A number at the very end of the chunk may go on in the next one.
                 if end < len(self.text) - EDGE or self.ended:
-                    if isinstance(value, str) and self.text[end : end + EDGE].lstrip()[:1] == ":":
-                        raise self.error("broken JSON: a key and no object")
+                    self.check(value, end)
                     self.begin, self.at = self.at, end
-                    if isinstance(value, dict):
-                        self.keys[next(iter(value), "")] = None
                     return value
             if len(self.text) - self.at > MOST_OF_ONE:
                 raise self.error(f"is longer than {MOST_OF_ONE >> 20} MiB")
             self.more(max(CHUNK, len(self.text) - self.at))
+
+    def check(self, value: Any, end: int) -> None:
+        """Raise if what follows a value at `end` shows that it is none."""
+        if isinstance(value, str) and self.text[end : end + EDGE].lstrip()[:1] == ":":
+            raise self.error("broken JSON: a key and no object")
+        if isinstance(value, dict):
+            self.keys[next(iter(value), "")] = None
+            key = KEY_BEHIND.match(self.text, end)
+            if key and key[1] not in self.keys and len(value) < (self.size or 1 << 20):
+                raise self.error("broken JSON: the object ends too early")
+            self.size = len(value)
 
     def plain(self) -> Iterator[tuple[int, Any]]:
         """The objects that stand whole in the chunk, each with another behind it: the usual case,
@@ -361,7 +412,7 @@ class _Window:
             follows = NEXT.match(text, end)
             if not follows:
                 return
-            self.keys[next(iter(value), "")] = None
+            self.keys[next(iter(value), "")], self.size = None, len(value)
             yield self.line(), value
             self.at = follows.end()
 
@@ -383,25 +434,34 @@ class _Window:
 
     def skip(self, tried: bool) -> tuple[bool, bool]:
         """Step to the next object that begins as a record; whether there is one, and whether what
-        was stepped over is a record: it began as an object, or holds a record's first key.
+        was stepped over is a record: an object, an element, or something with a record's first key.
 
         tried: a value that begins at `at` could not be read.
         """
-        names = "|".join(map(_written, self.keys)) if 0 < len(self.keys) <= KEYS else ANY_KEY
-        key = rf'"(?:{names})"\s*:'
-        record = re.compile(r"\{\s*" + key)
-        sign = WORD if tried and self.text[self.at : self.at + 1] == "{" else re.compile(key)
-        start, lost = self.at + tried, False
+        key = _first_key(self.keys or self.likely_keys())
+        record, keyed = re.compile(r"\{\s*" + key), re.compile(key)
+        opened = tried and self.text[self.at : self.at + 1] == "{"
+        start, said, lost = self.at + tried, False, False
         while True:
             found = record.search(self.text, start)
             whole = len(self.text) - (0 if self.ended else TAIL)
             end = found.start() if found else max(start, whole)
-            lost = lost or sign.search(self.text, self.at, end) is not None
-            self.at = end
+            lost = lost or keyed.search(self.text, self.at, end) is not None
+            said = said or WORD.search(self.text, self.at, end) is not None
             if found or self.ended:
-                return found is not None, lost
+                element = tried and self.text[self.at : end].rstrip().endswith(",")
+                self.at = end
+                return found is not None, lost or (said and (opened or element))
+            self.at = end
             self.more()
             start = 0
+
+    def likely_keys(self) -> Keys:
+        """Where no record was read yet: the first keys of objects in the chunk, but those of
+        objects within others."""
+        within = {found[1] for found in WITHIN.finditer(self.text, self.at + 1)}
+        keys = (found[1] for found in OBJECT.finditer(self.text, self.at + 1))
+        return {key: None for key in keys if key not in within}
 
     def broken(self, error: json.JSONDecodeError) -> StrayTextError:
         """The error of a value at `at`: its first line, and in words where the mistake is."""
@@ -420,12 +480,6 @@ def _encodable(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _written(key: str) -> str:
-    """A pattern for a key as it may stand in a file, characters escaped or not."""
-    plain, escaped = (json.dumps(key, ensure_ascii=ascii)[1:-1] for ascii in (False, True))
-    return "|".join({re.escape(plain), re.escape(escaped)})
 
 
 def to_json(row: Any) -> str:
