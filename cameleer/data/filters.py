@@ -26,8 +26,8 @@ class Filters(Config):
     min_tokens, max_tokens: of the whole conversation in its template, however long.
     drop_duplicates: `exact` lets the first through of conversations with the same messages, letter
     for letter. drop: file of the conversations to leave out, one a line: an id, or an object with
-    `id` and `source`, such as the `matches.jsonl` of `cameleer data overlap` (there the id is
-    `conversation`).
+    `id` and `source`; or what `cameleer data overlap` writes: `matches.jsonl`, or the members of
+    the groups of `duplicates.jsonl`.
     """
 
     min_turns: PositiveInt | None = None
@@ -130,7 +130,8 @@ def read_ids(path: Path) -> Iterator[tuple[str | None, str]]:
             row = json.loads(text)
         except ValueError:
             raise UserError("broken JSON", file=path, line=number) from None
-        identity, source = row.get("conversation", row.get("id")), row.get("source")
-        if identity is None:
-            raise UserError("names no conversation", file=path, line=number, field="id")
-        yield None if source is None else str(source), str(identity)
+        for one in row.get("members", [row]):
+            identity, source = one.get("conversation", one.get("id")), one.get("source")
+            if identity is None:
+                raise UserError("names no conversation", file=path, line=number, field="id")
+            yield None if source is None else str(source), str(identity)

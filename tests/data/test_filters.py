@@ -69,9 +69,10 @@ def test_a_file_of_matches_means_the_source_as_well(tmp_path: Path) -> None:
         {"item": "gsm/1", "source": "s", "conversation": "4", "kind": "exact"},
         {"id": 5, "source": "t"},
         {"id": "6"},
+        {"group": 0, "kept": {"id": "7"}, "members": [{"id": "8", "source": "s"}, {"id": "9"}]},
     ]
     write_jsonl(path, rows)
-    assert list(read_ids(path)) == [("s", "4"), ("t", "5"), (None, "6")]
+    assert list(read_ids(path)) == [("s", "4"), ("t", "5"), (None, "6"), ("s", "8"), (None, "9")]
     held = [chat("a", id="4"), chat("a", id="5"), chat("a", id="6")]
     assert [reason is None for reason in reasons(*held, drop=path)] == [False, True, False]
 
