@@ -31,19 +31,21 @@ def test_card_is_complete(name: str) -> None:
     assert card.native
     assert set(card.derived_from) <= set(SOURCES) - {name}
     table = (card.instances, card.rounds, card.prompt_tokens, card.completion_tokens)
+    if card.instances is None:
+        assert table == (None, None, None, None)
+    else:
+        assert all(number is not None and number >= 1 for number in table)
     if name in GENERIC:
         assert card.any_file
-        assert table == (None, None, None, None)
         return
     assert card.licence
     assert card.citation
     assert card.origin.startswith("https://")
-    assert all(number is not None and number >= 1 for number in table)
 
 
 def test_the_twelve_of_the_paper_are_there() -> None:
     """Table 1 of the paper has twelve sets, of 1,000,837 instances together."""
-    instances = [module.CARD.instances for name, module in SOURCES.items() if name not in GENERIC]
+    instances = [module.CARD.instances for module in SOURCES.values() if module.CARD.instances]
     assert len(instances) == 12
     assert sum(instances) == 1_000_837
 
@@ -66,7 +68,12 @@ def test_a_file_in_place_of_a_folder(name: str, tmp_path: Path) -> None:
 
 
 def read(name: str, root: Path, rule: Rule, seed: int = 42) -> tuple[list[Any], dict[str, int]]:
-    stream, counts = convert(name, root / FOLDERS.get(name, ""), rule, seed)
+    try:
+        stream, counts = convert(name, root / FOLDERS.get(name, ""), rule, seed)
+    except UserError as error:
+        if SOURCES[name].CARD.instances is None and name not in FOLDERS:
+            pytest.skip(f"no real records of a source that the paper has not: {error}")
+        raise
     try:
         return list(itertools.islice(stream, 3000)), counts
     except UserError as error:

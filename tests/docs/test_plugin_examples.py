@@ -2,6 +2,7 @@
 
 import json
 import re
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,11 @@ from typing import Any
 import pytest
 
 from cameleer import cli
+from cameleer.chat.conversation import Conversation, Message
+from cameleer.core.errors import UserError
 from cameleer.core.plugins import plugins
+from cameleer.data import encode
+from cameleer.data.source import Convert, Dropped, Made
 
 HOW_TO = Path(__file__).resolve().parents[2] / "docs/how-to"
 Install = Callable[[str], str]
@@ -77,6 +82,43 @@ def test_a_source(install: Install, tmp_path: Path, capsys: pytest.CaptureFixtur
     code, out, err = run(capsys, *convert, "--strict")
     assert (code, out) == (2, "")
     assert err == "error: haikus/haiku.tsv:1: has 2 fields, 3 are needed\n"
+
+
+def test_the_pieces_that_the_sources_page_names_are_there() -> None:
+    text = (HOW_TO / "add-a-source.md").read_text()
+    pieces = set(re.findall(r"^\|.*?`(\w+)\((?:job|path|source)[,)]", text, re.MULTILINE))
+    assert pieces == {
+        "jsonl_rows",
+        "array_rows",
+        "read_lines",
+        "exchange",
+        "dialogue",
+        "instructions",
+    }
+    assert pieces - {"read_lines"} <= vars(encode).keys()
+    [project] = re.findall(r"^```toml\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    settings = tomllib.loads(project)
+    assert settings["tool"]["setuptools"]["py-modules"] == [settings["project"]["name"]]
+
+
+def test_a_source_of_chats_as_the_page_says_it(tmp_path: Path) -> None:
+    """The pieces for a list of texts by turns, which is LIMA's shape."""
+    file = tmp_path / "train.jsonl"
+    rows = [["q", " a "], ["q", "a", "q", "a", "q"], ["q"], ["q", 3], "q", []]
+    file.write_text("".join(json.dumps({"conversations": row}) + "\n" for row in rows))
+    bad: list[UserError] = []
+    job = Convert(tmp_path, on_bad=bad.append)
+
+    def chat(row: encode.Row) -> Iterator[Made]:
+        texts = enumerate(row.texts(job, "conversations"))
+        messages = [Message(("user", "assistant")[place % 2], text) for place, text in texts]
+        yield encode.dialogue(job, f"lima_{row.number}", "lima", messages)
+
+    made = list(job.each(encode.jsonl_rows(job, file), chat))
+    assert [one.id for one in made if isinstance(one, Conversation)] == ["lima_0", "lima_1"]
+    assert [one.reason for one in made if isinstance(one, Dropped)] == ["no answer"] * 2
+    assert [len(one.messages) for one in made if isinstance(one, Conversation)] == [2, 4]
+    assert [error.field for error in bad] == ["conversations.1", "conversations"]
 
 
 def test_a_benchmark(install: Install, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
