@@ -118,40 +118,73 @@ def is_cut(left: str, right: str) -> bool:
 
 def by_pieces(backend: Any, eos: str) -> Pieces | None:
     """A tokenizers.Tokenizer read by pieces, or None if it could read a text otherwise so."""
-    state = json.loads(backend.to_str())
-    if not _plain_added_tokens(state["added_tokens"], eos) or state["model"].get("dropout"):
-        return None
-    added = [token["content"] for token in state["added_tokens"]]
+    added = list(backend.get_added_tokens_decoder().values())
     sample = backend.encode("a")
-    own = len(sample) - sum(sample.special_tokens_mask)
+    if not _plain(added, eos) or 0 not in sample.special_tokens_mask:
+        return None
+    if getattr(backend.model, "dropout", None):
+        return None  # reads the same text now so, now so
     lead = sample.special_tokens_mask.index(0)
+    own = len(sample) - sum(sample.special_tokens_mask)
     ids = array("I", sample.ids)
     around = ids[:lead].tobytes(), ids[lead + own :].tobytes()
     end = array("I", [backend.token_to_id(eos)]).tobytes()
-    if _is_byte_level(state):
-        return Pieces(Known(_byte_level_reader(backend, state, added)), eos, *around, end)
-    if (opening := _sentence_piece_opening(state)) is None:
+    normal, splits = _steps(backend.normalizer), _steps(backend.pre_tokenizer)
+    if _is_byte_level(normal, splits):
+        known = Known(_byte_level_reader(backend, splits, [token.content for token in added]))
+        return Pieces(known, eos, *around, end)
+    if (opening := _sentence_piece_opening(normal, splits)) is None or not _cuts_hold(backend):
         return None
-    merge = _merger(backend.model, {ord(" "): BLANK})
-    refused = (BLANK, *(token for token in added if token != eos))
-    return Pieces(Known(merge), eos, *around, end, *opening, refused)
+    known = Known(_merger(backend.model, {ord(" "): BLANK}))
+    refused = (BLANK, *(token.content for token in added if token.content != eos))
+    return Pieces(known, eos, *around, end, *opening, refused)
 
 
-def _merger(model: Any, signs: dict[int, str]) -> Read:
-    """Reads what no pre-tokenizer would split; signs: what stands for some characters."""
+def _plain(added: list[Any], eos: str) -> bool:
+    """Whether no added token reaches across a cut, or hides an end token that begins later."""
+    for token in added:
+        text = token.content
+        if token.lstrip or token.rstrip or token.single_word:
+            return False
+        if re.search(r"\s", text) and not text.isspace():
+            return False
+        if text != eos and any(text.endswith(eos[:size]) for size in range(1, len(eos) + 1)):
+            return False
+        if text != eos and text.startswith(eos):
+            return False
+    return any(token.content == eos for token in added)
 
-    def merge(text: str) -> bytes:
-        return array("I", [token.id for token in model.tokenize(text.translate(signs))]).tobytes()
 
-    return merge
+Steps = list[dict[str, Any]]
+"""What a normalizer or pre-tokenizer does, one after the other, as its file says it."""
 
 
-def _byte_level_reader(backend: Any, state: dict[str, Any], added: list[str]) -> Read:
-    """Reads new pieces: their words one by one where these are surely told, else as a text.
+def _steps(part: Any) -> Steps:
+    if part is None:
+        return []
+    state = json.loads(part.__getstate__())
+    sequence = state.get("normalizers") or state.get("pretokenizers")
+    return sequence if state["type"] == "Sequence" else [state]
 
-    Words are told by the tokenizer's own expression; for ASCII, Python's reads it alike.
-    """
-    find_words = _word_finder(state)
+
+def _is_byte_level(normal: Steps, splits: Steps) -> bool:
+    if not splits or splits[-1]["type"] != "ByteLevel" or splits[-1]["add_prefix_space"]:
+        return False
+    by_expression = splits[-1]["use_regex"]
+    for split in splits[:-1]:
+        if split["type"] == "Split":
+            known = split["pattern"].get("Regex") in SPLITS and not split["invert"]
+            if not known or split["behavior"] != "Isolated":
+                return False
+            by_expression = True
+        elif split["type"] != "Digits":
+            return False
+    return by_expression and all(one["type"] == "NFC" for one in normal)
+
+
+def _byte_level_reader(backend: Any, splits: Steps, added: list[str]) -> Read:
+    """Reads new pieces: their words one by one where these are surely told, else as a text."""
+    find_words = _word_finder(splits)
     any_added = re.compile("|".join(map(re.escape, added))).search
     words = Known(_merger(backend.model, ASCII_SIGNS))
 
@@ -163,80 +196,49 @@ def _byte_level_reader(backend: Any, state: dict[str, Any], added: list[str]) ->
     return read
 
 
-def _word_finder(state: dict[str, Any]) -> Callable[[str], list[str]] | None:
-    """Finds words of ASCII text as the pre-tokenizer does, if that is one expression alone."""
-    *splits, last = _steps(state["pre_tokenizer"], "pretokenizers")
-    expressions = [split["pattern"]["Regex"] for split in splits if split["type"] == "Split"]
-    expressions += [GPT2] if last["use_regex"] else []
-    if len(expressions) != 1 or len(splits) + last["use_regex"] != 1:
+def _word_finder(splits: Steps) -> Callable[[str], list[str]] | None:
+    """Finds words of ASCII text as the pre-tokenizer does, if one expression alone does it there.
+
+    Python reads these expressions as the tokenizer does, but for the names of Unicode's classes.
+    """
+    *before, last = splits
+    if len(before) + last["use_regex"] != 1 or (before and before[0]["type"] != "Split"):
         return None
-    ascii_only = expressions[0].replace(r"\p{L}\p{N}", "A-Za-z0-9")
-    ascii_only = ascii_only.replace(r"\p{L}", "[A-Za-z]").replace(r"\p{N}", "[0-9]")
-    return re.compile(ascii_only, re.ASCII).findall
+    expression = GPT2 if last["use_regex"] else before[0]["pattern"]["Regex"]
+    expression = expression.replace(r"\p{L}\p{N}", "A-Za-z0-9")
+    expression = expression.replace(r"\p{L}", "[A-Za-z]").replace(r"\p{N}", "[0-9]")
+    return re.compile(expression, re.ASCII).findall
 
 
-def _plain_added_tokens(added: list[dict[str, Any]], eos: str) -> bool:
-    """Whether no added token reaches across a cut, or hides an end token that begins later."""
-    for token in added:
-        text = token["content"]
-        if token["lstrip"] or token["rstrip"] or token["single_word"]:
-            return False
-        if re.search(r"\s", text) and not text.isspace():
-            return False
-        if text != eos and any(text.endswith(eos[:size]) for size in range(1, len(eos) + 1)):
-            return False
-        if text != eos and text.startswith(eos):
-            return False
-    return any(token["content"] == eos for token in added)
+def _merger(model: Any, signs: dict[int, str]) -> Read:
+    """Reads what no pre-tokenizer would split; signs: what stands for some characters."""
+
+    def merge(text: str) -> bytes:
+        return array("I", [token.id for token in model.tokenize(text.translate(signs))]).tobytes()
+
+    return merge
 
 
-def _steps(part: dict[str, Any] | None, inner: str) -> list[dict[str, Any]]:
-    """The steps of a normalizer or pre-tokenizer, which may be none, one, or a sequence."""
-    if part is None:
-        return []
-    return list(part[inner]) if part["type"] == "Sequence" else [part]
-
-
-def _is_byte_level(state: dict[str, Any]) -> bool:
-    normal = _steps(state["normalizer"], "normalizers")
-    *splits, last = _steps(state["pre_tokenizer"], "pretokenizers") or [{"type": None}]
-    if last["type"] != "ByteLevel" or last["add_prefix_space"]:
-        return False
-    by_expression = False
-    for split in splits:
-        if split["type"] == "Split":
-            known = split["pattern"].get("Regex") in SPLITS and not split["invert"]
-            if not known or split["behavior"] != "Isolated":
-                return False
-            by_expression = True
-        elif split["type"] != "Digits":
-            return False
-    return (last["use_regex"] or by_expression) and all(one["type"] == "NFC" for one in normal)
-
-
-def _sentence_piece_opening(state: dict[str, Any]) -> tuple[str, bool] | None:
-    """What is put before a text, and whether not after end tokens; None if cuts are not sure."""
-    model = state["model"]
-    if model["type"] != "BPE" or model["ignore_merges"] or not _cuts_hold(model):
-        return None
-    blanks = {"type": "Replace", "pattern": {"String": " "}, "content": BLANK}
+def _sentence_piece_opening(normal: Steps, splits: Steps) -> tuple[str, bool] | None:
+    """What is put before a text, and whether not after end tokens; None for other tokenizers."""
     prepend = {"type": "Prepend", "prepend": BLANK}
-    if state["pre_tokenizer"] is None:
-        steps = _steps(state["normalizer"], "normalizers")
-        return (BLANK, False) if steps == [prepend, blanks] else None
+    blanks = {"type": "Replace", "pattern": {"String": " "}, "content": BLANK}
+    if not splits:
+        return (BLANK, False) if normal == [prepend, blanks] else None
+    openings = {"first": BLANK, "never": ""}
+    scheme = splits[0].get("prepend_scheme")
     metaspace = {"type": "Metaspace", "replacement": BLANK, "split": False}
-    scheme = state["pre_tokenizer"].get("prepend_scheme")
-    same = state["pre_tokenizer"] == metaspace | {"prepend_scheme": scheme}
-    if not same or state["normalizer"] is not None or scheme not in ("first", "never"):
+    if normal or splits != [metaspace | {"prepend_scheme": scheme}] or scheme not in openings:
         return None
-    return (BLANK if scheme == "first" else "", True)
+    return openings[scheme], True
 
 
-def _cuts_hold(model: dict[str, Any]) -> bool:
-    """Whether no entry of the vocabulary reaches across a cut, and every character is known."""
-    vocabulary = model["vocab"]
-    if model["fuse_unk"] and not model["byte_fallback"]:
+def _cuts_hold(backend: Any) -> bool:
+    """Whether byte pairs are merged, none of them across a cut, and every character is known."""
+    model = backend.model
+    if type(model).__name__ != "BPE" or model.ignore_merges or not model.byte_fallback:
         return False
+    vocabulary = backend.get_vocab(with_added_tokens=False)
     if not all(f"<0x{byte:02X}>" in vocabulary for byte in range(256)):
         return False
     across = re.compile(rf"[^{BLANK}]{BLANK}|\n.", re.DOTALL)

@@ -1,0 +1,312 @@
+"""Reading by pieces gives the very tokens of reading whole, for every tokenizer that allows it."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import random
+from array import array
+from collections import Counter
+from collections.abc import Callable
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from tokenizers import (
+    AddedToken,
+    Regex,
+    Tokenizer,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
+
+from cameleer.chat import pieces
+from cameleer.chat.conversation import Conversation, Message, read_conversations
+from cameleer.chat.pieces import SPLITS, Pieces, by_pieces, find_pieces, is_cut
+from cameleer.chat.render import BATCH, Renderer, Rule
+from cameleer.chat.template import Template, template_named
+
+TULU = template_named("tulu")
+SPECIAL = ["<unk>", "<s>", "</s>"]
+SIGNS = [*"ab.,'1<>|/é日🐪", " ", "  ", "\n", "\n\n", "\t", "\r\n", "\u00a0", "\u3000", "\u0301"]
+SIGNS += ["</s>", "<s>", "'s", " word", "▁", "\x1c", "\u0085", "\u2028", "\u200b", "ﬃ", "\x7f"]
+texts = st.lists(st.sampled_from(SIGNS), max_size=12).map("".join)
+busy = settings(max_examples=150, deadline=None)
+
+
+def corpus(signs: list[str]) -> list[str]:
+    draw = random.Random(0)
+    made = ["".join(draw.choices(signs, k=60)) for _ in range(200)]
+    return [*made, "Where does the camel live? In the desert, where there is little water."]
+
+
+def byte_level(
+    *steps: Any, normal: Any = None, before: bool = False, added: tuple[Any, ...] = ()
+) -> Tokenizer:
+    core = Tokenizer(models.BPE(ignore_merges=True))
+    core.pre_tokenizer = pre_tokenizers.Sequence(list(steps)) if len(steps) > 1 else steps[0]
+    if normal:
+        core.normalizer = normal
+    trainer = trainers.BpeTrainer(
+        vocab_size=700,
+        special_tokens=SPECIAL,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    core.train_from_iterator(corpus(SIGNS), trainer)
+    core.add_tokens(list(added))
+    if before:
+        core.post_processor = processors.TemplateProcessing(
+            single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 2)]
+        )
+    return core
+
+
+def expression(pattern: str, normal: Any = None) -> Tokenizer:
+    split = pre_tokenizers.Split(Regex(pattern), "isolated")
+    return byte_level(split, words(use_regex=False), normal=normal)
+
+
+def words(**changed: Any) -> Any:
+    return pre_tokenizers.ByteLevel(**{"add_prefix_space": False, **changed})
+
+
+def sentence_piece(scheme: str | None, signs: list[str] | None = None) -> Tokenizer:
+    """As LLaMA (None) or Mistral ("first") has it; words end before blanks, as in theirs."""
+    core = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
+    core.pre_tokenizer = pre_tokenizers.Metaspace("▁", prepend_scheme="always", split=True)
+    raw = [f"<0x{byte:02X}>" for byte in range(256)]
+    trainer = trainers.BpeTrainer(vocab_size=700, special_tokens=SPECIAL + raw, show_progress=False)
+    plain = [sign for sign in SIGNS if sign not in ("\u2028", "</s>", "<s>") and "\n" not in sign]
+    core.train_from_iterator(corpus(signs or plain), trainer)
+    state = json.loads(core.to_str()) | {"pre_tokenizer": None}
+    state["added_tokens"] = [one for one in state["added_tokens"] if one["content"] in SPECIAL]
+    core = Tokenizer.from_str(json.dumps(state))
+    if scheme is None:
+        steps = [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+        core.normalizer = normalizers.Sequence(steps)
+    else:
+        core.pre_tokenizer = pre_tokenizers.Metaspace("▁", prepend_scheme=scheme, split=False)
+    core.post_processor = processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", 1)]
+    )
+    return core
+
+
+QWEN, LLAMA = sorted(SPLITS, key=len)
+READ: dict[str, Callable[[], Tokenizer]] = {
+    "GPT-2": lambda: byte_level(words()),
+    "GPT-2, start and end added": lambda: byte_level(words(), before=True),
+    "Pythia": lambda: byte_level(words(), normal=normalizers.NFC(), added=("  ", "   ")),
+    "SmolLM": lambda: byte_level(pre_tokenizers.Digits(True), words()),
+    "Qwen": lambda: expression(QWEN, normalizers.NFC()),
+    "Llama 3": lambda: expression(LLAMA),
+    "LLaMA": lambda: sentence_piece(None),
+    "Mistral": lambda: sentence_piece("first"),
+    "no opening blank": lambda: sentence_piece("never"),
+}
+REFUSED: dict[str, Callable[[], Tokenizer]] = {
+    "added blank": lambda: byte_level(words(add_prefix_space=True)),
+    "no expression": lambda: byte_level(words(use_regex=False)),
+    "unknown expression": lambda: expression(r"\p{L}+ ?"),
+    "other normalizer": lambda: byte_level(words(), normal=normalizers.Lowercase()),
+    "blanks always": lambda: sentence_piece("always"),
+    "merges across blanks": lambda: across(sentence_piece(None)),
+    "reaches across": lambda: byte_level(words(), added=("of the",)),
+    "strips": lambda: byte_level(words(), added=(AddedToken("<x>", lstrip=True),)),
+    "hides the end": lambda: byte_level(words(), added=("TITLE<",)),
+}
+
+
+def across(core: Tokenizer) -> Tokenizer:
+    """The same with one merge that joins a letter and the blank behind it."""
+    state = json.loads(core.to_str())
+    state["model"]["vocab"]["a▁"] = len(state["model"]["vocab"])
+    state["model"]["merges"].append(["a", "▁"])
+    return Tokenizer.from_str(json.dumps(state))
+
+
+@cache
+def reader(name: str) -> tuple[Tokenizer, Pieces]:
+    core = READ[name]()
+    found = by_pieces(core, "</s>")
+    assert found is not None
+    return core, found
+
+
+@pytest.mark.parametrize("name", READ)
+def test_the_same_tokens_as_read_whole(name: str) -> None:
+    core, found = reader(name)
+    read = 0
+
+    @busy
+    @given(texts)
+    @example("a b.\nc\n\nd  e </s>\n<|user|>\nIt's 12 o'clock.")
+    @example(" a </s> b</s>")
+    def check(text: str) -> None:
+        nonlocal read
+        if not found.refuses(text):
+            read += 1
+            assert array("I", found.whole(text)).tolist() == core.encode(text).ids
+
+    check()
+    assert read > 50
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_tokenizers_whose_cuts_are_not_sure_are_not_read_by_pieces(name: str) -> None:
+    assert by_pieces(REFUSED[name](), "</s>") is None
+
+
+@given(texts)
+def test_pieces_are_the_text_cut_in_the_places_that_are_meant(text: str) -> None:
+    found = find_pieces(text)
+    assert "".join(found) == text
+    for left, right in pairwise(found):
+        blank = not left[-1].isspace() and right[0] == " " and not right[1].isspace()
+        assert blank or is_cut(left, right)
+
+
+def test_cuts() -> None:
+    assert find_pieces("\nIt is  2\nno\n\nyes, \nso ") == ["\nIt", " is  2\n", "no\n\nyes, \nso "]
+    assert is_cut("<|user|>\n", "a")
+    assert not is_cut("a\n\n", "b")
+    assert not is_cut("a\n", " b")
+    assert not is_cut("\n", "b")
+    assert not is_cut("a ", "b")
+
+
+def test_what_is_known_stays_small_and_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pieces, "MOST", 3)
+    asked: list[str] = []
+
+    def read(text: str) -> bytes:
+        asked.append(text)
+        return text.encode()
+
+    known = pieces.Known(read)
+    assert [known[text] for text in "abcad"] == [b"a", b"b", b"c", b"a", b"d"]
+    assert asked == list("abcd")
+    assert known["a"] == b"a"  # from before it was full
+    assert asked == list("abcd")
+    for text in "efghij":
+        assert known[text] == text.encode()
+        assert len(known) + len(known.before) <= 6
+    long = "x" * (pieces.LONGEST + 1)
+    assert known[long] == known[long] == long.encode()
+    assert asked.count(long) == 2
+
+
+contents = st.one_of(texts, st.sampled_from(["", " ", "a</s>b", "<|user|>\nhi"]))
+turns = st.builds(Message, st.sampled_from(["system", "user", "assistant"]), contents)
+chats = st.lists(st.lists(turns, min_size=1, max_size=5).map(tuple), min_size=1, max_size=6)
+
+
+def fast(core: Tokenizer) -> Any:
+    from transformers import PreTrainedTokenizerFast
+
+    return PreTrainedTokenizerFast(tokenizer_object=core, eos_token="</s>", unk_token="<unk>")
+
+
+@cache
+def renderer(name: str, rule: Rule) -> Renderer:
+    made = Renderer(fast(READ[name]()), TULU, rule=rule, max_tokens=40)
+    made.pieces = by_pieces(made.backend, made.eos)
+    return made
+
+
+@pytest.mark.parametrize("rule", ["fixed", "paper"])
+@pytest.mark.parametrize("name", ["GPT-2, start and end added", "Llama 3", "LLaMA", "Mistral"])
+def test_the_same_masks_as_read_whole(name: str, rule: Rule) -> None:
+    made, told = renderer(name, rule), Counter[bool]()
+    assert made.pieces is not None
+
+    @settings(max_examples=60, deadline=None)
+    @given(chats)
+    def check(messages: list[tuple[Message, ...]]) -> None:
+        batch = [Conversation(str(n), "t", one) for n, one in enumerate(messages)]
+        for conversation, whole in zip(batch, made.whole(batch), strict=True):
+            assert made.pieces is not None
+            found = made.piecewise(made.pieces, conversation.messages)
+            told[found is not None] += 1
+            assert found in (None, whole)
+
+    check()
+    assert told[True] > 30
+
+
+def many(count: int) -> list[Conversation]:
+    draw = random.Random(1)
+    return [
+        Conversation(
+            str(number),
+            "t",
+            (
+                Message("user", "".join(draw.choices(SIGNS, k=9))),
+                Message("assistant", f"a {number}"),
+            ),
+        )
+        for number in range(count)
+    ]
+
+
+def test_batches_after_the_first_are_read_by_pieces() -> None:
+    conversations = many(2 * BATCH + 9)
+    made = Renderer(fast(READ["GPT-2"]()), TULU)
+    found = list(made.render(conversations, Counter()))
+    assert made.pieces is not None
+    assert made.pieces.known
+    wanted = Renderer(fast(READ["GPT-2"]()), TULU).whole(conversations)
+    assert [(one.ids, one.supervised) for one in found] == [(w.ids, w.mask) for w in wanted]
+
+
+def test_pieces_that_give_other_tokens_are_given_up(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Pieces, "stretch", lambda self, text, **_: bytes(4 * len(text)))
+    conversations = many(BATCH + 9)
+    made = Renderer(fast(READ["GPT-2"]()), TULU)
+    found = list(made.render(conversations, Counter()))
+    assert "cuts texts in an unknown way" in capsys.readouterr().err
+    wanted = made.whole(conversations)
+    assert [(one.ids, one.supervised) for one in found] == [(w.ids, w.mask) for w in wanted]
+
+
+def test_a_format_whose_borders_are_no_cuts_is_rendered_whole() -> None:
+    headers = {"system": "[S] ", "user": "[U] ", "assistant": "[A] "}
+    template = Template("other", headers, TULU.footers, "")
+    made = Renderer(fast(READ["GPT-2"]()), template)
+    made.pieces = by_pieces(made.backend, made.eos)
+    assert made.pieces is not None
+    assert made.piecewise(made.pieces, (Message("user", "a"), Message("assistant", "b"))) is None
+    assert made.piecewise(made.pieces, (Message("user", "a"), Message("assistant", ""))) is not None
+
+
+def test_a_renderer_goes_to_other_processes() -> None:
+    made = Renderer(fast(READ["GPT-2"]()), TULU)
+    conversations = many(BATCH + 9)
+    wanted = list(made.render(conversations, Counter()))
+    other = pickle.loads(pickle.dumps(made))
+    assert other.pieces is None
+    assert list(other.render(conversations, Counter())) == wanted
+
+
+@pytest.mark.real_data
+@pytest.mark.embedded
+def test_real_conversations_of_the_embedded_model(real_data: Path, tokenizer: Any) -> None:
+    path = real_data / "instruct/tulu_v2_converted_sample/tulu_v2_converted_sample.jsonl"
+    conversations = list(read_conversations(path))
+    rules: list[Rule] = ["fixed", "paper"]
+    for rule in rules:
+        made = Renderer(tokenizer, TULU, max_tokens=2048, rule=rule)
+        found = by_pieces(made.backend, made.eos)
+        assert found is not None
+        whole = made.whole(conversations)
+        assert [made.piecewise(found, one.messages) for one in conversations] == whole
