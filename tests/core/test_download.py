@@ -9,11 +9,14 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cameleer.core.download import (
     Expected,
@@ -106,6 +109,25 @@ def test_a_known_hash_lets_a_rest_be_asked_for(server: Loopback, tmp_path: Path)
     server.acts.append(serve(cut=70_000))
     get(server, tmp_path / "camel.bin", Expected(sha256=SHA256))
     assert server.sent == len(BODY)
+
+
+MISHAPS = st.one_of(
+    st.builds(serve, cut=st.integers(0, len(BODY) - 1), ranges=st.booleans()),
+    st.sampled_from([hang_up, refuse(503), refuse(429, Retry_After="0"), serve(claim=1 << 20)]),
+)
+
+
+@settings(max_examples=20)
+@given(mishaps=st.lists(MISHAPS, max_size=6), etag=st.sampled_from(['"one"', 'W/"one"', ""]))
+def test_whatever_happens_on_the_way_the_file_is_the_same(mishaps: list[Act], etag: str) -> None:
+    patient = Patience(tries=9, wait=0.0, timeout=5.0)
+    with loopback() as server, tempfile.TemporaryDirectory() as folder:
+        server.files["/camel.bin"] = BODY
+        server.headers = {"ETag": etag} if etag else {}
+        server.acts.extend(mishaps)
+        get(server, Path(folder) / "camel.bin", patience=patient)
+        assert (Path(folder) / "camel.bin").read_bytes() == BODY
+        assert left(Path(folder)) == ["camel.bin"]
 
 
 def test_a_date_is_a_version(server: Loopback, tmp_path: Path) -> None:
