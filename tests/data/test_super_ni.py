@@ -2,6 +2,7 @@
 
 import json
 import random
+import zipfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from cameleer.chat.conversation import Conversation
 from cameleer.chat.render import Rule
 from cameleer.core.errors import UserError
+from cameleer.core.unpack import unpack
 from cameleer.data.encode import WITH_INPUT
 from cameleer.data.source import convert
 from cameleer.data.sources import super_ni
@@ -149,6 +151,25 @@ def test_the_list_decides(tmp_path: Path) -> None:
     assert counts["tasks of splits/xlingual/train_tasks.txt"] == 1
 
 
+def test_what_is_taken_out_of_the_archive_is_what_is_read(tmp_path: Path) -> None:
+    archive, there = tmp_path / "master.zip", tmp_path / "there"
+    with zipfile.ZipFile(archive, "w") as opened:
+        for name, text in {
+            "tasks/task1_camels.json": json.dumps(task(instance(0))),
+            "tasks/README.md": "# Tasks",
+            "splits/default/train_tasks.txt": "task2_other\n",
+            "splits/xlingual/train_tasks.txt": "task1_camels\n",
+            "splits/xlingual/test_tasks.txt": "task3\n",
+            "src/task_list.json": "{}",
+        }.items():
+            opened.writestr(f"natural-instructions-master/{name}", text)
+    for line in super_ni.CARD.downloads:
+        unpack(archive, line.member or "", there / line.to)
+    files = sorted(str(path.relative_to(there)) for path in there.rglob("*.*"))
+    assert files == ["splits/xlingual/train_tasks.txt", "tasks/task1_camels.json"]
+    assert [one.id for one in read(there)[0]] == ["super_ni_t-0"]
+
+
 def test_tasks_without_a_list(tmp_path: Path) -> None:
     write(tmp_path, "default", task1_a=task(instance(0)))
     (tmp_path / "splits/default/train_tasks.txt").unlink()
@@ -204,10 +225,20 @@ def test_broken_examples_cost_the_few_shot_instances_alone(tmp_path: Path, examp
 
 
 @pytest.mark.parametrize(
-    "changes", [{"Definition": "text"}, {"Definition": []}, {"Definition": [3]}, {"Instances": 3}]
+    "broken",
+    [
+        task(instance(0), Definition="text"),
+        task(instance(0), Definition=[]),
+        task(instance(0), Definition=[3]),
+        task(Instances=3),
+        [task(instance(0))],
+        "{",
+        '{"Definition": [, "Instances": [{}]}',
+        "",
+    ],
 )
-def test_a_broken_task_is_one_bad_record(tmp_path: Path, changes: dict[str, Any]) -> None:
-    write(tmp_path, a=task(instance(0), **changes), b=task(instance(1)))
+def test_a_broken_task_is_one_bad_record(tmp_path: Path, broken: Any) -> None:
+    write(tmp_path, a=broken, b=task(instance(1)))
     found, counts, [error] = read(tmp_path)
     assert [one.id for one in found] == ["super_ni_t-1"]
     assert counts["read"] == 2

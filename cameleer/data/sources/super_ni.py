@@ -89,10 +89,7 @@ def _task(job: Convert, seen: set[str], listed: Row) -> Iterator[Made]:
     path = job.folder / "tasks" / f"{name}.json"
     values, instances = _read(job, path)
     task = Row(path, 1, listed.number, values)
-    definition = values.get("Definition")
-    if not isinstance(definition, list) or not definition:
-        raise task.error("is missing or not a list of texts", "Definition")
-    instruction = _text(job, task, {"0": definition[0]}, "0", "Definition")
+    instruction = _first(job, task, "Definition")
     chosen: Sequence[int] = range(len(instances))
     if len(instances) > ZERO_SHOT + FEW_SHOT:
         chosen = job.random.sample(chosen, ZERO_SHOT + FEW_SHOT)
@@ -117,10 +114,7 @@ def _instance(
             job.pass_draw()
         return
     identity, asked = (row.text(job, key) for key in ("id", "input"))
-    outputs = row.values.get("output")
-    if not isinstance(outputs, list) or not outputs:
-        raise row.error("is missing or not a list of texts", "output")
-    output = _text(job, row, {"0": outputs[0]}, "0", "output")
+    output = _first(job, row, "output")
     if place < ZERO_SHOT:
         prompt, completion = instruct(job, instruction, asked, output)
     else:
@@ -129,7 +123,7 @@ def _instance(
     if identity in seen:
         raise row.error("is that of an earlier instance", "id")
     seen.add(identity)
-    job.counts["left out: answers after an instance's first"] += len(outputs) - 1
+    job.counts["left out: answers after an instance's first"] += len(row.values["output"]) - 1
     if job.rule == "fixed" and not instruction.strip():
         yield Dropped("empty question")
     else:
@@ -174,8 +168,16 @@ def _others(job: Convert, examples: list[Any], drawn: Sequence[int], asked: str)
     return kept + spare[: len(drawn) - len(kept)]
 
 
+def _first(job: Convert, row: Row, field: str) -> str:
+    """The first of a list of texts."""
+    texts = row.texts(job, field)
+    if not texts:
+        raise row.error("is an empty list", field)
+    return texts[0]
+
+
 def _text(job: Convert, row: Row, values: object, key: str, field: str) -> str:
-    """The text `key` of what stands at `field`, an object or a list's first element."""
+    """The text `key` of the object that stands at `field`."""
     if not isinstance(values, dict):
         raise row.error("is not an object", field)
     if not isinstance(values.get(key), str):
@@ -202,19 +204,18 @@ def _read(job: Convert, path: Path) -> tuple[dict[str, Any], list[Row | None]]:
             line = 1 + text.count("\n", 0, end)
             message = "broken JSON after the list 'Instances'"
             job.drop(UserError(message, file=path, line=line))
+    if not isinstance(task, dict):
+        raise UserError("the task is not a JSON object", file=path, line=1)
     return task, instances
 
 
-def _head(path: Path, head: str) -> dict[str, Any]:
+def _head(path: Path, head: str) -> Any:
     """What stands before the instances of a task that is broken after them, or among them."""
     try:
-        task: dict[str, Any] = json.loads(f"{head}}}")
-    except json.JSONDecodeError as error:
-        message = f"broken JSON: {error.msg}"
-        raise UserError(message, file=path, line=error.lineno) from None
+        return json.loads(f"{head}}}")
     except (ValueError, RecursionError) as error:
-        raise UserError(f"cannot be read: {error}", file=path) from None
-    return task
+        line = getattr(error, "lineno", 1)
+        raise UserError(f"broken JSON: {error}", file=path, line=line) from None
 
 
 def _instances(job: Convert, path: Path, text: str, at: int) -> tuple[list[Row | None], int]:
