@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cameleer.core.console import progress
 from cameleer.core.download import (
     Expected,
     Patience,
@@ -533,6 +534,21 @@ def test_a_full_disk_is_told_with_the_file(
     (tmp_path / ".camel.bin.part").symlink_to("/dev/full")
     with pytest.raises(UserError, match=r"\.camel\.bin\.part: the disk is full"):
         get(server, tmp_path / "camel.bin")
+
+
+def test_where_there_is_no_terminal_a_line_now_and_then_says_how_far_it_is(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [100.0]
+    monkeypatch.setattr("cameleer.core.console.time.monotonic", lambda: clock[0])
+    with progress("camel.bin", None, in_bytes=True) as ticker:
+        clock[0] += 16
+        ticker.advance(3_000_000)
+        ticker.restate(10_000_000, 2_000_000)
+        clock[0] += 16
+        ticker.advance(4_000_000)
+    said = capsys.readouterr().err.splitlines()
+    assert said == ["camel.bin: 3.0 MB", "camel.bin: 6.0 MB/10.0 MB, 16 s left"]
 
 
 def test_room(tmp_path: Path) -> None:

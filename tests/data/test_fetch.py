@@ -20,7 +20,7 @@ from cameleer.cli import main
 from cameleer.core.download import Patience, client
 from cameleer.core.errors import UserError
 from cameleer.data.fetch import FETCHED, HERE, UNCHECKED, Fetched, fetch, plan
-from cameleer.data.source import Card, Download, all_sources
+from cameleer.data.source import Card, Download, all_sources, convert
 from tests.loopback import Loopback, loopback, serve
 
 ROWS = [{"instruction": "Name a camel.", "input": "", "output": f"Camel {n}."} for n in range(99)]
@@ -378,6 +378,22 @@ def test_a_broken_download_goes_on_from_the_command_line(
     assert run("camels", "-o", str(desert.root)) == 0
     assert desert.server.sent == len(BODY)
     assert "2.0 kB are here; again in" in capsys.readouterr().err
+
+
+@pytest.mark.real_data
+def test_real_records_are_read_from_where_they_were_fetched_to(
+    desert: Desert, real_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", desert.server.address)
+    path = "/datasets/hamishivi/tulu_mix_store/resolve/main"
+    for name in ("cot_zsopt.jsonl", "cot_fsopt.jsonl"):
+        desert.server.files[f"{path}/{name}"] = (real_data / "instruct/cot" / name).read_bytes()
+    desert.server.acts.append(serve(cut=5000))
+    with client(QUICK) as session:
+        done = list(fetch(plan(["cot"], desert.root, session), session, QUICK))
+    assert [one.state for one in done] == [FETCHED, FETCHED]
+    conversations, counts = convert("cot", desert.root)
+    assert len(list(conversations)) == counts["kept"] == 34
 
 
 @pytest.mark.parametrize("name", all_sources())
