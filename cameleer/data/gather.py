@@ -33,12 +33,16 @@ TOLD = 3  # bad records of a part that are told at once; all are counted
 
 @dataclass(frozen=True)
 class Leaf:
-    """A part that is read: its path in the tree, its rule, and the sieves it passes, in order."""
+    """A part that is read: its path in the tree, its rule, and the sieves it passes, in order.
+
+    asked: how much of it is asked for, and of what it is in, in words.
+    """
 
     part: Part
     path: str
     rule: Rule
     sieves: tuple[Sieve, ...]
+    asked: str
 
     def files(self, data_root: Path | None) -> dict[str, Path]:
         """The files that it is read from, by their names in its folder."""
@@ -57,18 +61,23 @@ class Leaf:
 
 
 def leaves(
-    mixture: MixConfig, path: str = "", rule: Rule = "fixed", around: tuple[Sieve, ...] = ()
+    mixture: MixConfig,
+    path: str = "",
+    rule: Rule = "fixed",
+    around: tuple[Sieve, ...] = (),
+    within: str = "",
 ) -> Iterator[Leaf]:
-    """Every source and file of an expanded mixture, in order."""
+    """Every source and file of an expanded mixture, in order; the rest is for mixtures in it."""
     rule = mixture.rule or rule
     around = (*_sieve(mixture.filters, path or mixture.name), *around)
     for part in mixture.parts:
         below = f"{path}/{part.name}" if path else part.name
         sieves = (*_sieve(part.filters, below), *around)
         if isinstance(part.mix, MixConfig):
-            yield from leaves(part.mix, below, rule, sieves)
+            inside = "" if part.asked == "all" else f"; of {part.name} {part.asked}"
+            yield from leaves(part.mix, below, rule, sieves, inside + within)
         else:
-            yield Leaf(part, below, part.rule or rule, sieves)
+            yield Leaf(part, below, part.rule or rule, sieves, part.asked + within)
 
 
 def _sieve(filters: Filters, where: str) -> tuple[Sieve, ...]:

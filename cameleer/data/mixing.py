@@ -207,7 +207,7 @@ def _facts(leaf: Leaf, gathered: Gathered, taken: Positions) -> dict[str, Any]:
     own = _own(leaf, gathered, taken)
     return {
         **{reason: n for reason, n in gathered.counts[leaf.path].items() if n},
-        "asked": leaf.part.asked,
+        "asked": leaf.asked,
         "taken": len(own),
         "repeats": len(own) - len(np.unique(own)),
         "messages": int(np.array(gathered.messages)[own].sum()),

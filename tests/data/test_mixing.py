@@ -256,6 +256,8 @@ def test_a_tree_reads_as_its_leaves(data: Path, tmp_path: Path) -> None:
     assert list(outcome["sources"]) == ["stanford_alpaca", "inner/dolly", "dolly"]
     taken = [one["taken"] for one in outcome["sources"].values()]
     assert taken[0] + taken[1] == 6
+    asked = [one["asked"] for one in outcome["sources"].values()]
+    assert asked == ["12; of inner 6", "0.25 of it; of inner 6", "all"]
     assert len(found) == 26
 
 
