@@ -92,11 +92,11 @@ class Records(Config):
         same = (r for r in self.downloads if (r.url, r.to, r.member) == _key(line))
         return next(same, None)
 
-    def put(self, record: Record, folder: Path) -> None:
-        """Write the file with this record in place of the one for the same line."""
-        key = (record.url, record.to, record.member)
-        others = [one for one in self.downloads if (one.url, one.to, one.member) != key]
-        write_json(folder / RECORD, Records(downloads=(*others, record)).model_dump())
+    def put(self, line: Download, record: Record | None, folder: Path) -> None:
+        """Write the file with this record, or none, in place of the one for the line."""
+        others = [one for one in self.downloads if (one.url, one.to, one.member) != _key(line)]
+        kept = (*others, record) if record else others
+        write_json(folder / RECORD, Records(downloads=tuple(kept)).model_dump())
 
 
 def _key(line: Download) -> tuple[str, str, str | None]:
@@ -297,8 +297,8 @@ def _bring(lines: list[Wanted], session: httpx2.Client, patience: Patience) -> I
     """Download what these lines share, then take out of it what each wants if it is an archive."""
     first = lines[0]
     to, packed = _target(first), first.line.member is not None
-    record = first.record
-    waits = packed and record and to.is_file() and sha256_file(to) == record.sha256
+    before = [one.record for one in lines]
+    waits = packed and before[0] and to.is_file() and sha256_file(to) == before[0].sha256
     if not waits:
 
         def record_all(served: Served, part: Path) -> None:
@@ -307,8 +307,8 @@ def _bring(lines: list[Wanted], session: httpx2.Client, patience: Patience) -> I
 
         download(session, first.line.url, to, _expected(first), patience, record_all)
     if packed:
-        for one in lines:
-            _take_out(one, to)
+        for one, record in zip(lines, before, strict=True):
+            _take_out(one, to, record)
         to.unlink()
     for one in lines:
         yield Fetched(one, FETCHED, _files(one))
@@ -327,23 +327,37 @@ def _expected(one: Wanted) -> Expected:
     )
 
 
-def _take_out(one: Wanted, archive: Path) -> None:
-    """Unpack aside, see that nothing is in the way, then give the files their places."""
-    record, pattern = one.record, one.line.member
-    assert record is not None
-    assert pattern is not None
+def _take_out(one: Wanted, archive: Path, before: Record | None) -> None:
+    """Unpack aside, see that nothing is in the way, then give the files their places.
+
+    before: what the line brought before this archive came; those files are ours to replace.
+    """
     aside = archive.with_name(f"{archive.name}.unpacked")
     shutil.rmtree(aside, ignore_errors=True)
-    places = {str(Path(one.line.to) / path.name): path for path in unpack(archive, pattern, aside)}
+    places = {str(Path(one.line.to) / path.name): path for path in _unpacked(one, archive, aside)}
     files = {name: _file_record(path) for name, path in places.items()}
     for name, file in files.items():
         if not _intact(one.folder / name, file):
-            _require_ours(one, name, record)
+            _require_ours(one, name, before)
     for name, path in places.items():
         (one.folder / name).parent.mkdir(parents=True, exist_ok=True)
         path.replace(one.folder / name)
-    Records.read(one.folder).put(record.model_copy(update={"files": files}), one.folder)
+    came = one.record
+    assert came is not None
+    Records.read(one.folder).put(one.line, came.model_copy(update={"files": files}), one.folder)
     aside.rmdir()
+
+
+def _unpacked(one: Wanted, archive: Path, aside: Path) -> list[Path]:
+    """The members that the line wants; an archive that is of no use is not kept for another try."""
+    assert one.line.member is not None
+    try:
+        return unpack(archive, one.line.member, aside)
+    except UserError as error:
+        shutil.rmtree(aside, ignore_errors=True)
+        archive.unlink()
+        Records.read(one.folder).put(one.line, None, one.folder)
+        raise UserError(f"{one.line.url} {error.message}", hint=error.hint) from None
 
 
 def _put(one: Wanted, served: Served, files: dict[str, FileRecord]) -> None:
@@ -364,7 +378,7 @@ def _put(one: Wanted, served: Served, files: dict[str, FileRecord]) -> None:
         licence=one.card.licence,
         files=files,
     )
-    Records.read(one.folder).put(record, one.folder)
+    Records.read(one.folder).put(one.line, record, one.folder)
 
 
 def _file_record(path: Path) -> FileRecord:

@@ -254,9 +254,26 @@ def test_members_replace_nothing_that_is_not_ours(desert: Desert) -> None:
 def test_an_archive_that_leads_out_is_refused(desert: Desert) -> None:
     desert.server.files["/all.zip"] = archive(a=b"1", **{"..__b": b"2"})
     desert.offer(Download("/all.zip", "tasks", member="*.json"))
-    with pytest.raises(UserError, match="leads out of the archive"):
+    with pytest.raises(UserError, match=r"/all\.zip member '\.\./b\.json' leads out of the arch"):
         desert.fetch()
     assert not list(desert.root.rglob("b.json"))
+    assert desert.files() == ["fetched.json"]
+    assert desert.record() == []
+    desert.server.files["/all.zip"] = archive(a=b"1")  # mended at its origin
+    assert desert.fetch()[0].state == FETCHED
+
+
+def test_a_new_card_replaces_what_came_out_of_the_old_archive(desert: Desert) -> None:
+    desert.server.files["/all.zip"] = archive(a=b"1", b=b"2")
+    desert.offer(Download("/all.zip", "tasks", member="*.json"))
+    desert.fetch()
+    newer = archive(a=b"1", b=b"3")
+    desert.server.files["/all.zip"] = newer
+    sha256 = hashlib.sha256(newer).hexdigest()
+    desert.offer(Download("/all.zip", "tasks", member="*.json", sha256=sha256))
+    assert desert.fetch()[0].state == FETCHED
+    assert (desert.folder / "tasks" / "b.json").read_bytes() == b"3"
+    assert desert.fetch()[0].state == HERE
 
 
 def test_one_that_fails_does_not_keep_the_others_from_coming(
