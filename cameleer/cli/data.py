@@ -198,6 +198,7 @@ def data_stats(
     """
     from cameleer.chat.template import template_named
     from cameleer.core.files import replacing
+    from cameleer.core.text import visible
     from cameleer.data.describe import beside_paper, describe
     from cameleer.data.portrait import facts, portrait_page
     from cameleer.data.survey import survey
@@ -219,6 +220,10 @@ def data_stats(
     title = "yours / the paper's, whose lengths are in LLaMA tokens"
     known = any(row["paper"] for row in rows)
     show(json, {"files": rows}, title if known else "", [beside_paper(row) for row in rows])
+    if html is not None and not json:
+        for row in rows:
+            said = (("  look: " if f["look"] else "  ") + f["text"] for f in row["findings"])
+            out.print(visible("\n".join([f"\n{row['file']}", *said])), markup=False)
 
 
 @app.command("render")

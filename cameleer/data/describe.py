@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from cameleer.chat.conversation import Conversation, read_conversations
 from cameleer.chat.render import BATCH
+from cameleer.core.console import progress
 from cameleer.core.errors import UserError
 from cameleer.data.source import all_sources
 
@@ -26,8 +28,7 @@ def describe(path: Path, tokenizer: Any) -> dict[str, Any]:
     instances, messages = 0, 0
     tokens, texts = {"user": 0, "assistant": 0}, {"user": 0, "assistant": 0}
     sources: Counter[str] = Counter()
-    stream = read_conversations(path)
-    while batch := list(islice(stream, BATCH)):
+    for batch in batches(path):
         instances += len(batch)
         messages += sum(len(conversation.messages) for conversation in batch)
         sources.update(conversation.source for conversation in batch)
@@ -44,6 +45,23 @@ def describe(path: Path, tokenizer: Any) -> dict[str, Any]:
         "completion_tokens": tokens["assistant"] / max(1, texts["assistant"]),
         **paper_beside(sources),
     }
+
+
+def batches(path: Path) -> Iterator[list[Conversation]]:
+    """The file's conversations, streamed in batches, with a progress bar."""
+    stream = read_conversations(path)
+    with progress(f"reading {path.name}", _lines(path)) as ticker:
+        while batch := list(islice(stream, BATCH)):
+            yield batch
+            ticker.advance(len(batch))
+
+
+def _lines(path: Path) -> int:
+    """Lines of a file, for the progress bar; a file that cannot be read is told by its reader."""
+    if not path.is_file():
+        return 0
+    with path.open("rb") as handle:
+        return sum(chunk.count(b"\n") for chunk in iter(lambda: handle.read(1 << 20), b""))
 
 
 def paper_beside(sources: Counter[str]) -> dict[str, Any]:

@@ -154,10 +154,7 @@ def _asked_rows(survey: Survey) -> list[dict[str, Any]]:
             "count": count,
             "share": (count, verbs.total()),
             "width": 100 * count / widest,
-            "objects": [
-                (thing, n, n / count, _label(thing, n / widest))
-                for thing, n in _named(objects[verb])
-            ],
+            "objects": [(thing, n, n / count) for thing, n in _named(objects[verb])],
             "rest": 1 - sum(n for _, n in _named(objects[verb])) / count,
             "distinct": len(objects[verb]),
             "examples": survey.asked_examples[verb],
@@ -169,8 +166,3 @@ def _asked_rows(survey: Survey) -> list[dict[str, Any]]:
 def _named(things: Counter[str]) -> list[tuple[str, int]]:
     """The most frequent objects that have a name."""
     return [(thing, n) for thing, n in things.most_common(OBJECTS + 1) if thing][:OBJECTS]
-
-
-def _label(thing: str, part: float) -> str:
-    """The object's name if a stretch of so large a part of the widest bar has room for it."""
-    return thing if 7.5 * len(thing) + 10 < 620 * part else ""  # pixels, on a wide screen

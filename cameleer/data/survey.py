@@ -18,13 +18,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cameleer.chat.conversation import Conversation, read_conversations
-from cameleer.chat.render import BATCH, Rendered, Rule, render
+from cameleer.chat.conversation import Conversation
+from cameleer.chat.render import Rendered, Rule, render
 from cameleer.chat.template import Template
-from cameleer.core.console import progress
 from cameleer.core.errors import UserError
 from cameleer.data.asked import asked
-from cameleer.data.describe import token_counts
+from cameleer.data.describe import batches, token_counts
 from cameleer.data.language import NONE, UNSURE, language
 from cameleer.data.signs import looks_like_code, signs
 
@@ -85,7 +84,8 @@ class Survey:
     special tokens; "conversation": all its tokens by the template; "learned": those in the loss).
     shares: how often so many per cent of a conversation's tokens are learned. cut[name][i]: what
     LIMITS[i] takes away: "conversations" touched, "emptied" of all that is learned, "tokens",
-    "learned" tokens. signs and their examples (conversation id, end of the answer): see signs.py.
+    "learned" tokens. signs and their examples (conversation id, how the answer begins and ends):
+    see signs.py.
     """
 
     file: Path
@@ -166,8 +166,7 @@ class Survey:
         for sign in signs(prompt, answer):
             self.signs[sign] += 1
             if len(self.sign_examples[sign]) < EXAMPLES:
-                tail = answer.strip()[-EXCERPT:]
-                self.sign_examples[sign].append((identity, tail))
+                self.sign_examples[sign].append((identity, _ends(answer.strip())))
 
     def add_rendered(self, one: Rendered) -> None:
         """Count one conversation's tokens, and what each limit would cut of them."""
@@ -184,6 +183,11 @@ class Survey:
         self.cut["emptied"] += kept == 0
 
 
+def _ends(text: str) -> str:
+    """How a text begins and ends."""
+    return text if len(text) <= EXCERPT else f"{text[: EXCERPT // 2]} … {text[-EXCERPT // 2 :]}"
+
+
 def _keep_example(kept: list[str], text: str, seen: int) -> None:
     """Keep a few texts; later ones take a place with falling chance, so all parts are shown."""
     if len(kept) < EXAMPLES:
@@ -198,28 +202,17 @@ def survey(path: Path, tokenizer: Any, template: Template, *, rule: Rule = "fixe
     Raises UserError with file and line for a broken record, and for a file without conversations.
     """
     found = Survey(path, template.name, rule)
-    stream = read_conversations(path)
-    with progress(f"reading {path.name}", _lines(path)) as ticker:
-        while batch := list(islice(stream, BATCH)):
-            for conversation in batch:
-                found.add(conversation)
-            for role, kind in (("user", "prompt"), ("assistant", "completion")):
-                found.lengths[kind].update(token_counts(batch, role, tokenizer))
-            answered = (one for one in batch if any(t.role == "assistant" for t in one.messages))
-            for one in render(answered, tokenizer, template, rule=rule):
-                found.add_rendered(one)
-            ticker.advance(len(batch))
+    for batch in batches(path):
+        for conversation in batch:
+            found.add(conversation)
+        for role, kind in (("user", "prompt"), ("assistant", "completion")):
+            found.lengths[kind].update(token_counts(batch, role, tokenizer))
+        answered = (one for one in batch if any(t.role == "assistant" for t in one.messages))
+        for one in render(answered, tokenizer, template, rule=rule):
+            found.add_rendered(one)
     if not found.conversations:
         raise UserError("holds no conversation", file=path)
     return found
-
-
-def _lines(path: Path) -> int:
-    """Lines of a file, for the progress bar; a file that cannot be read is told by its reader."""
-    if not path.is_file():
-        return 0
-    with path.open("rb") as handle:
-        return sum(chunk.count(b"\n") for chunk in iter(lambda: handle.read(1 << 20), b""))
 
 
 def mean(counts: Counter[int]) -> float:
