@@ -131,9 +131,9 @@ class Renderer:
                 counts["read"] += 1
                 counts["straddling"] += made.straddling
                 cut = max(0, len(mask) - self.max_tokens) if self.max_tokens else 0
+                counts["cut"] += cut > 0
+                counts["cut_tokens"] += cut
                 if cut:
-                    counts["cut"] += 1
-                    counts["cut_tokens"] += cut
                     ids, mask = ids[: -cut * WIDTH], mask[:-cut]
                 if 1 not in mask:
                     counts["dropped_no_supervised"] += 1
