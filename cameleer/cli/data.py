@@ -240,22 +240,18 @@ def data_render(
 
     Example: `cameleer data render dolly.jsonl -t embedded:smollm2-135m-instruct -o ids.jsonl`
     """
-    from cameleer.chat.conversation import read_conversations
-    from cameleer.chat.render import render
+    from cameleer.chat.render import Renderer
     from cameleer.chat.template import template_named
+    from cameleer.data.rendering import render_file
     from cameleer.model.load import load_tokenizer
 
-    counts: Counter[str] = Counter()
-    rendered = render(
-        read_conversations(file),
+    renderer = Renderer(
         load_tokenizer(tokenizer),
         template_named(template),
         max_tokens=max_tokens,
         rule=rule.value,
-        counts=counts,
     )
-    rows = ({"id": r.id, "input_ids": r.ids, "supervised": r.supervised} for r in rendered)
-    write_jsonl(out_file(output), rows)
+    counts = render_file(file, out_file(output), renderer)
     facts = {"output": str(output), **shown_counts(counts)}
     show(json, facts, "", [facts])
 
