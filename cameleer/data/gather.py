@@ -154,11 +154,15 @@ class Gathered:
 
     def _note(self, conversation: Conversation, supervised: int) -> None:
         answers = (turn.content for turn in conversation.messages if turn.role == "assistant")
-        name = f"{conversation.source}\0{conversation.id}".encode()
         self.messages.append(len(conversation.messages))
         self.characters.append(sum(map(len, answers)))
         self.supervised.append(supervised)
-        self.identities.append(int.from_bytes(blake2b(name, digest_size=8).digest()))
+        self.identities.append(identity(conversation.source, conversation.id))
+
+
+def identity(source: str, id: str) -> int:
+    """64 bits that tell conversations apart by source and id."""
+    return int.from_bytes(blake2b(f"{source}\0{id}".encode(), digest_size=8).digest())
 
 
 def gather(

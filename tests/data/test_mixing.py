@@ -173,6 +173,13 @@ def test_repeats_have_ids_of_their_own(data: Path, tmp_path: Path) -> None:
     assert outcome["warnings"] == []
 
 
+def test_a_repeat_of_repeats_finds_ids_that_are_free(data: Path, tmp_path: Path) -> None:
+    made(data, tmp_path / "one", Part(source="dolly", count=4, repeat=2))
+    again = Part(file=tmp_path / "one/conversations.jsonl", repeat=2)
+    ids = [one.id for one in made(data, tmp_path / "two", again)[0]]
+    assert len(set(ids)) == len(ids) == 16
+
+
 def test_the_same_source_twice_is_said(data: Path, tmp_path: Path) -> None:
     more = Part(source="dolly", name="again")
     found, outcome = made(data, tmp_path / "mix", Part(source="dolly"), more)
