@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cameleer import cli
@@ -19,8 +19,9 @@ from cameleer.chat.conversation import Conversation, read_conversations
 from cameleer.chat.render import Rule
 from cameleer.core.errors import UserError
 from cameleer.data.own import Identities
-from cameleer.data.source import Convert, convert
+from cameleer.data.source import Convert, all_sources, convert
 
+SOURCES = all_sources()
 Read = Callable[..., tuple[list[Conversation], dict[str, int]]]
 
 
@@ -227,6 +228,68 @@ def test_broken_alpacas(read: Read, row: Any, field: str) -> None:
     bad: list[UserError] = []
     assert read("alpaca", [row], on_bad=bad.append)[0] == []
     assert [error.field for error in bad] == [field]
+
+
+# --- whatever a record holds
+
+KEYS: tuple[str, ...] = ("messages", "conversations", "prompt", "completion", "instruction", "input", "output")
+KEYS += ("role", "content", "from", "value", "system", "id", "source", "instances", "constraints")
+LEAVES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False)
+LEAVES |= st.sampled_from(
+    ["user", "assistant", "human", "gpt", "system", "bing", "q", "", "\ud800"]
+)
+VALUES = st.recursive(
+    LEAVES,
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.sampled_from(KEYS), inner, max_size=4)
+        | st.lists(
+            st.fixed_dictionaries({"from": st.sampled_from(["human", "gpt"]), "value": inner}),
+            max_size=4,
+        )
+    ),
+    max_leaves=12,
+)
+ROWS = st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=6)
+NAMES = {
+    "jsonl": "own.jsonl",
+    "alpaca": "own.jsonl",
+    "sharegpt": "own.jsonl",
+    "self_instruct": "seed_tasks.jsonl",
+    "unnatural_instructions": "core_data.jsonl",
+}
+
+
+class Characters:
+    """A tokenizer of one token a character."""
+
+    def __call__(self, texts: list[str], **_: Any) -> dict[str, list[str]]:
+        return {"input_ids": texts}
+
+
+@pytest.mark.parametrize("name", NAMES)
+@given(rows=st.lists(ROWS, min_size=1, max_size=5), rule=st.sampled_from(["paper", "fixed"]))
+@settings(
+    max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True
+)
+def test_any_record_is_kept_or_counted(
+    tmp_path: Path, name: str, rows: list[Any], rule: Rule
+) -> None:
+    if name == "self_instruct":
+        rule = "fixed"
+    (tmp_path / NAMES[name]).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    root = tmp_path / NAMES[name] if SOURCES[name].CARD.any_file else tmp_path
+    bad: list[UserError] = []
+    stream, counts = convert(
+        name, root, rule, on_bad=bad.append, tokenizer=Characters(), max_tokens=20
+    )
+    found = list(stream)
+    assert len({(one.source, one.id) for one in found}) == len(found)
+    json.dumps([one.to_row() for one in found], ensure_ascii=False).encode()
+    dropped = sum(n for reason, n in counts.items() if reason.startswith("dropped: "))
+    assert counts["read"] == len(found) + dropped >= len(rows)
+    assert counts["dropped: bad record"] == len(bad)
+    assert all(1 <= (error.line or 0) <= len(rows) for error in bad)
 
 
 # --- files
