@@ -232,7 +232,15 @@ def test_broken_alpacas(read: Read, row: Any, field: str) -> None:
 
 # --- whatever a record holds
 
-KEYS: tuple[str, ...] = ("messages", "conversations", "prompt", "completion", "instruction", "input", "output")
+KEYS: tuple[str, ...] = (
+    "messages",
+    "conversations",
+    "prompt",
+    "completion",
+    "instruction",
+    "input",
+    "output",
+)
 KEYS += ("role", "content", "from", "value", "system", "id", "source", "instances", "constraints")
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False)
 LEAVES |= st.sampled_from(
