@@ -21,6 +21,7 @@ from cameleer.core.text import name_of, sign_for, visible
 OPEN, CLOSE = "⟦", "⟧"  # around what is learned, where there is no colour
 UNFINISHED = "\ufffd"  # what a decoder writes for bytes that are not yet a character
 LONGEST = 8  # tokens after which bytes that make no character are shown as they are
+BREAK = '<b aria-hidden="true">↵</b>'
 BEHIND = 400  # tokens shown of what a limit cuts off; the rest is counted
 
 Fate = Literal["learned", "read", "cut"]
@@ -239,7 +240,10 @@ def _span(shown: Shown, piece: Piece, begin: int, special: set[int]) -> str:
         title += f" by rule {by} only" if fate == "learned" else f", learned by rule {by}"
     names = " ".join(filter(None, kinds))
     kind = f' class="{names}"' if names else ""
-    return f'<span{kind} title="{title}" data-i="{ids}">{markup(piece.text)}</span>'
+    text = piece.text.removesuffix("\n")  # the break comes last, behind what is written on a token
+    broken = "\n" if text != piece.text else ""
+    sign = BREAK if broken else ""
+    return f'<span{kind} title="{title}" data-i="{ids}">{markup(text)}{sign}</span>{broken}'
 
 
 def markup(text: str) -> str:
@@ -250,8 +254,10 @@ def markup(text: str) -> str:
 def _sign(character: str) -> str:
     if character == " ":
         return "<i> </i>"  # a dot, on demand
-    if character in "\n\t":
-        return f'<b aria-hidden="true">{"↵" if character == chr(10) else "⇥"}</b>{character}'
+    if character == "\n":
+        return BREAK + character
+    if character == "\t":
+        return f'<b aria-hidden="true">⇥</b>{character}'
     sign = "⍽" if character.isspace() and character.isprintable() else sign_for(character)
     sign = sign or ("⍽" if character.isspace() else "")
     if sign:

@@ -222,7 +222,7 @@ def data_stats(
     show(json, {"files": rows}, title if known else "", [beside_paper(row) for row in rows])
     if html is not None and not json:
         for row in rows:
-            said = (("  look: " if f["look"] else "  ") + f["text"] for f in row["findings"])
+            said = (("  look: " if one["look"] else "  ") + one["text"] for one in row["findings"])
             out.print(visible("\n".join([f"\n{row['file']}", *said])), markup=False)
 
 
