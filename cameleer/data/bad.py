@@ -46,6 +46,9 @@ class BadRecords:
     ) -> None:
         if self.count:
             self.handle.close()
+        if self.count and kind is KeyboardInterrupt:
+            self.file.unlink()  # it would be half a list, beside no output
+        elif self.count:
             warn(f"{self.count} bad records dropped, listed in {self.file}")
 
     def facts(self) -> dict[str, str]:

@@ -430,7 +430,7 @@ def test_ls_says_what_is_here(
 @pytest.mark.slow
 def test_an_interrupt_leaves_no_half_file(tmp_path: Path) -> None:
     row = json.dumps({"prompt": "q" * 100, "completion": "a"})
-    (tmp_path / "own.jsonl").write_text(f"{row}\n" * 400_000)
+    (tmp_path / "own.jsonl").write_text('{"prompt": "bad"}\n' + f"{row}\n" * 400_000)
     (tmp_path / "out").mkdir()
     command = [sys.executable, "-m", "cameleer.cli", "data", "convert", "jsonl"]
     process = subprocess.Popen(
@@ -439,7 +439,7 @@ def test_an_interrupt_leaves_no_half_file(tmp_path: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
     )
-    while not any((tmp_path / "out").iterdir()):  # the temporary file
+    while len(list((tmp_path / "out").iterdir())) < 2:  # the temporary file, the bad record
         time.sleep(0.02)
         assert process.poll() is None
     process.send_signal(signal.SIGINT)

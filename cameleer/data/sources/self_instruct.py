@@ -13,6 +13,7 @@ instruction or an output. Both count by file.
 from collections.abc import Iterator
 
 from cameleer.core.console import warn
+from cameleer.core.errors import UserError
 from cameleer.data.encode import Row, instructions, jsonl_rows
 from cameleer.data.nested import instances
 from cameleer.data.source import Card, Convert, Download, Made
@@ -42,7 +43,10 @@ CARD = Card(
 def convert(job: Convert) -> Iterator[Made]:
     """The instances in the file's order."""
     generated, seeds = (job.folder / name for name in CARD.native)
-    if job.rule == "paper" or generated.exists():
+    if job.rule == "paper" and not generated.exists():
+        fetch = "`cameleer data fetch self_instruct` brings it; the seed tasks are another data set"
+        raise UserError("no such file", file=generated, hint=fetch)
+    if generated.exists():
         rows = jsonl_rows(job, generated)
         yield from instructions(job, "self_instruct", _counted(job, generated.name, rows))
         return
