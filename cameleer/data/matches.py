@@ -192,10 +192,13 @@ def _benchmarks(seen: _Seen, known: dict[str, dict[str, int]]) -> dict[str, dict
 
 
 def _gone(found: Duplicates, touched: set[int], remove: Sequence[str]) -> dict[int, str]:
-    """Why each conversation goes, by place; the first reason of exact, near, overlap counts."""
+    """Why each conversation goes, by place; the first reason of exact, near, overlap counts.
+
+    With near ones go exact ones: else the copies of one that goes would stay.
+    """
     gone = dict.fromkeys(touched if "overlap" in remove else (), "overlap")
     for place, kind in found.repeats().items():
-        if kind in remove:
+        if kind in remove or "near" in remove:
             gone[place] = kind
     return gone
 

@@ -3,7 +3,7 @@
 Kinds of match, strongest first. All compare words (see `shingles`) of an item's question with those
 of one message:
 
-exact    the question stands there whole; one of under five words is a whole line
+exact    the question stands there whole; one of under five words is a whole line of a user
 13-gram  half of its runs of thirteen words (a run of 13: Brown et al. 2020, appendix C)
 8-gram   half of its runs of eight words
 near     runs of three words, in a stretch as long as the question: Jaccard index of at least 0.6;
@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cameleer.chat.conversation import Conversation, read_conversations
+from cameleer.chat.conversation import Conversation, Message, read_conversations
 from cameleer.core.console import progress
 from cameleer.data.duplicates import count_lines, jaccard, source_of
 from cameleer.data.probes import (
@@ -138,8 +138,8 @@ class Searcher:
             [numbers(words(turn.content)) for turn in one.conversation.messages] for one in tasks
         ]
         messages = [one for conversation in ids for one in conversation]
-        texts = [turn.content for one in tasks for turn in one.conversation.messages]
-        hits = self._hits(messages, texts)
+        turns = [turn for one in tasks for turn in one.conversation.messages]
+        hits = self._hits(messages, turns)
         found: list[Match] = []
         first = 0
         for task, said in zip(tasks, ids, strict=True):
@@ -179,7 +179,7 @@ class Searcher:
             return True
         return len(self.index.probes[hit.probe].ids) < ANCHOR or strict in signs_of(text)
 
-    def _hits(self, messages: list[Numbers], texts: list[str]) -> dict[int, list[Hit]]:
+    def _hits(self, messages: list[Numbers], turns: list[Message]) -> dict[int, list[Hit]]:
         """What is found in each message, by its index."""
         # A number that is no word's stands between messages: no run reaches across it.
         wall = np.array([0x5DEECE66D], np.uint64)
@@ -189,8 +189,9 @@ class Searcher:
         hits: dict[int, list[Hit]] = defaultdict(list)
         for message, hit in self._exact(flat, starts, ends):
             hits[message].append(hit)
-        for message, text in enumerate(texts):
-            hits[message] += self._whole(text)
+        for message, turn in enumerate(turns):
+            if turn.role != "assistant":  # where a few common words are seldom a question
+                hits[message] += self._whole(turn.content)
         for kind, table in self.index.tables.items():
             for message, hit in self._partly(kind, table, flat, starts, ends):
                 hits[message].append(hit)
@@ -378,9 +379,10 @@ def _begin(index: Index) -> None:
     _searcher = Searcher(index)
 
 
-def _search(tasks: list[Task]) -> list[Match]:
+def _search(tasks: list[Task]) -> tuple[int, list[Match]]:
+    """How many were searched, and what was found."""
     assert _searcher is not None
-    return _searcher(tasks)
+    return len(tasks), _searcher(tasks)
 
 
 def find_overlap(index: Index, files: Sequence[Path], *, cores: int = 1) -> Iterator[Match]:
@@ -395,6 +397,7 @@ def find_overlap(index: Index, files: Sequence[Path], *, cores: int = 1) -> Iter
         )
     )
     with progress("look for test items", sum(map(count_lines, files))) as ticker:
-        for found in over_cores(_search, in_batches(tasks, BATCH), cores, _begin, (index,)):
-            ticker.advance(BATCH)
+        batches = in_batches(tasks, BATCH)
+        for searched, found in over_cores(_search, batches, cores, _begin, (index,)):
+            ticker.advance(searched)
             yield from found

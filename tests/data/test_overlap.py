@@ -206,7 +206,7 @@ def test_what_is_written(tmp_path: Path) -> None:
 
 
 def test_removal_keeps_the_first_and_says_what_went(tmp_path: Path) -> None:
-    folder, facts = written(tmp_path, ("exact", "near", "overlap"))
+    folder, facts = written(tmp_path, ("near", "overlap"))
     left = [
         [json.loads(line)["id"] for line in (folder / row["file"]).read_text().splitlines()]
         for row in facts["removed"]
