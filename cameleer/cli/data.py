@@ -55,7 +55,7 @@ def data_ls(json: Json = False) -> None:
         for row in rows
     ]
     title = f"here: in {data_root()}"
-    show(json, {"folder": str(data_root()), "sources": rows}, title, shown)
+    show(json, {"sources": rows}, title, shown)
 
 
 @app.command("fetch")
@@ -349,12 +349,13 @@ def data_overlap(
     Without --with, duplicates alone: exact, or near (Jaccard index of at least 0.7 over runs of
     five words). With it, every item of the test sets is looked for in every message: whole, by runs
     of 13 and 8 words, and nearly. OUTPUT then holds labels.jsonl with a line for each test item,
-    and matches.html to read what was found. --remove exact|near|overlap writes the files without
-    such conversations to OUTPUT/cleaned; of those that repeat each other the first stays.
+    and matches.html to read what was found. --remove exact, near (which takes exact along) or
+    overlap writes the files without such conversations to OUTPUT/cleaned; of those that repeat each
+    other the first stays.
 
     Example: `cameleer data overlap dolly.jsonl alpaca.jsonl --with gsm --with mmlu -o overlap`
 
-    Example: `cameleer data overlap dolly.jsonl alpaca.jsonl --remove exact --remove near -o clean`
+    Example: `cameleer data overlap dolly.jsonl alpaca.jsonl --remove near -o clean`
     """
     import os
     import tempfile
