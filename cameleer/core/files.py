@@ -91,9 +91,9 @@ def _is_record(line: bytes, keys: Keys, cut: bool) -> bool:
     """Whether a broken line was a record: it begins as one does, or ends as one does or is no text
     and is not the rest of a line before it that was `cut`."""
     text = line.decode(errors="replace").strip()
-    begins = text.startswith("{") and text != "{"
     ends = text.endswith("}") or "\ufffd" in text
-    return begins or (ends and not cut) or re.search(_first_key(keys), text) is not None
+    begins = text.startswith("{") or re.search(_first_key(keys), text) is not None
+    return begins or (ends and not cut)
 
 
 def read_lines(path: Path, on_bad: OnBad = None) -> Iterator[tuple[int, str]]:
@@ -317,11 +317,12 @@ def read_json_array(path: Path, on_bad: OnBad = None) -> Iterator[tuple[int, Any
 
 DECODER = json.JSONDecoder()
 NEXT = re.compile(r"[ \t\n\r]*,[ \t\n\r]*(?=\{)")  # between two objects
-WORD = re.compile(r"\w")
+WORD = re.compile(r'[\w"]')
 OBJECT = re.compile(r'\{\s*"([^"\\]{0,100})"\s*:')
 WITHIN = re.compile(r'[:\[]\s*\{\s*"([^"\\]{0,100})"\s*:')
 LIST_OF_OBJECTS = re.compile(r"\[\s*\{")
 KEY_BEHIND = re.compile(r'\s*,\s*"([^"\\]{0,100})"\s*:')
+VALUE_ENDS = re.compile(r"\s*(?:[,\]]|$)")
 TAIL = 256  # characters in which a key with its brace and blanks surely fits
 
 
@@ -391,14 +392,15 @@ class _Window:
 
     def check(self, value: Any, end: int) -> None:
         """Raise if what follows a value at `end` shows that it is none."""
-        if isinstance(value, str) and self.text[end : end + EDGE].lstrip()[:1] == ":":
-            raise self.error("broken JSON: a key and no object")
-        if isinstance(value, dict):
-            self.keys[next(iter(value), "")] = None
-            key = KEY_BEHIND.match(self.text, end)
-            if key and key[1] not in self.keys and len(value) < (self.size or 1 << 20):
-                raise self.error("broken JSON: the object ends too early")
-            self.size = len(value)
+        key = KEY_BEHIND.match(self.text, end)
+        if not isinstance(value, dict):
+            if self.mending and (key or not VALUE_ENDS.match(self.text, end)):
+                raise self.error("broken JSON: expecting an object")
+            return
+        self.keys[next(iter(value), "")] = None
+        if key and key[1] not in self.keys and (len(value) < self.size or not self.size):
+            raise self.error("broken JSON: the object ends too early")
+        self.size = len(value)
 
     def plain(self) -> Iterator[tuple[int, Any]]:
         """The objects that stand whole in the chunk, each with another behind it: the usual case,
@@ -449,9 +451,10 @@ class _Window:
             lost = lost or keyed.search(self.text, self.at, end) is not None
             said = said or WORD.search(self.text, self.at, end) is not None
             if found or self.ended:
-                element = tried and self.text[self.at : end].rstrip().endswith(",")
+                rest = self.text[self.at : end].strip()
+                element = tried and rest.endswith(",") and rest.strip(", \t\r\n") != ""
                 self.at = end
-                return found is not None, lost or (said and (opened or element))
+                return found is not None, lost or (said and opened) or element
             self.at = end
             self.more()
             start = 0

@@ -35,6 +35,7 @@ def instances(
             _at(row, place, values, texts or plain, shared) for place, values in enumerate(inside)
         ]
         if not read:
+            job.pass_draw()
             yield Dropped("no instance")
         for place, (instruction, context, output) in enumerate(read):
             prompt, completion = instruct(job, instruction, context, output)
