@@ -91,7 +91,7 @@ DEGREES = _words("many much long old far often")
 CONTRACTED = re.compile(r"['’]?s$")
 IRREGULAR = {word: word for word in _words("species series news christmas canvas atlas")}
 IRREGULAR["movies"] = "movie"
-CLAUSES = 8  # looked at from the start of a prompt
+CLAUSES, LONGEST = 8, 30  # clauses looked at from the start; letters of an object
 
 
 def asked(prompt: str) -> tuple[str, str] | None:
@@ -161,7 +161,7 @@ def _object(words: list[str]) -> str:
         group.pop()
     if not group and words[start:] and words[start] in QUESTIONS | {"whether", "if"}:
         return words[start]
-    return _singular(group[-1]) if group else ""
+    return _singular(group[-1]) if group and len(group[-1]) <= LONGEST else ""
 
 
 def _singular(word: str) -> str:

@@ -46,9 +46,10 @@ def _size(survey: Survey) -> Iterator[Finding]:
         f"({share(learned, tokens)}) are learned."
     )
     if len(survey.sources) > 1:
-        top = ", ".join(f"{name} {n:,}" for name, n in survey.sources.most_common(5))
-        more = ", …" if len(survey.sources) > 5 else ""
-        yield Finding(f"{len(survey.sources)} sources: {top}{more}.")
+        top = ", ".join(
+            f"{name} {share(n, learned)}" for name, n in survey.learned_of.most_common(4)
+        )
+        yield Finding(f"{len(survey.sources)} sources; of what is learned most is of {top}.")
     held = _held_by_longest(survey, 0.1)
     yield Finding(
         f"The longest tenth of conversations holds {share(held, 1)} of what is learned.", held > 0.5

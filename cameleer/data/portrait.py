@@ -16,7 +16,7 @@ from cameleer.data.findings import NAMED, findings, share
 from cameleer.data.signs import ABOUT
 from cameleer.data.survey import LIMITS, Survey, mean, quantiles
 
-VERBS, OBJECTS, ROWS = 18, 5, 8  # so many are shown
+VERBS, OBJECTS, ROWS, SOURCES = 18, 5, 8, 40  # so many are shown
 OTHER = "others"
 
 
@@ -76,6 +76,7 @@ def facts(survey: Survey) -> dict[str, Any]:
         "rule": survey.rule,
         "findings": [{"text": one.text, "look": one.look} for one in findings(survey)],
         "sources": dict(survey.sources.most_common()),
+        "learned_of": dict(survey.learned_of.most_common()),
         "quantiles": {
             kind: dict(zip(map(str, shares), quantiles(survey.lengths[kind], shares), strict=True))
             for kind in ("prompt", "completion", "conversation", "learned")
@@ -99,6 +100,11 @@ def _file(survey: Survey) -> dict[str, Any]:
     return {
         "survey": survey,
         "findings": findings(survey),
+        "sources": [
+            (name, n, (n, survey.conversations), (learned, survey.learned_of.total()))
+            for name, n in survey.sources.most_common(SOURCES)
+            for learned in [survey.learned_of[name]]
+        ],
         "turns": _bars(Counter({f"{n} messages": t for n, t in survey.messages.items()}), ROWS),
         "shares": _share_bars(survey.shares),
         "languages": {kind: _bars(found, ROWS) for kind, found in survey.languages.items()},

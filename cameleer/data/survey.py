@@ -80,6 +80,7 @@ class Repeats:
 class Survey:
     """What was counted of one file. Lengths are in tokens of the tokenizer.
 
+    sources: conversations of each source; learned_of: its learned tokens.
     lengths: how often each length occurs, by kind ("prompt" and "completion": each message without
     special tokens; "conversation": all its tokens by the template; "learned": those in the loss).
     shares: how often so many per cent of a conversation's tokens are learned. cut[name][i]: what
@@ -94,6 +95,7 @@ class Survey:
     conversations: int = 0
     answers: int = 0
     sources: Counter[str] = field(default_factory=Counter)
+    learned_of: Counter[str] = field(default_factory=Counter)
     messages: Counter[int] = field(default_factory=Counter)
     shape: Counter[str] = field(default_factory=Counter)
     lengths: dict[str, Counter[int]] = field(default_factory=lambda: defaultdict(Counter))
@@ -174,6 +176,7 @@ class Survey:
         total, learned = len(mask), int(mask.sum())
         self.lengths["conversation"][total] += 1
         self.lengths["learned"][learned] += 1
+        self.learned_of[one.source] += learned
         self.shares[round(100 * learned / total)] += 1
         before = np.concatenate([[0], np.cumsum(mask)])
         kept = before[np.minimum(LIMITS, total)]

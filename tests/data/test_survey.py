@@ -150,6 +150,10 @@ def test_real_sample(real_data: Path, tokenizer: Any) -> None:
     assert found.lengths["conversation"] == Counter(len(one.ids) for one in rendered)
     assert found.lengths["learned"] == Counter(sum(one.supervised) for one in rendered)
     assert found.sources == Counter(chat.source for chat in chats)
+    assert found.learned_of["sharegpt"] == sum(
+        sum(one.supervised) for one in rendered if one.source == "sharegpt"
+    )
+    assert found.learned_of.total() == sum(sum(one.supervised) for one in rendered)
     assert found.languages["prompt"]["en"] > 150
     assert found.signs["speaks as a model"] == sum(
         "language model" in turn.content or "OpenAI" in turn.content or " an AI" in turn.content
