@@ -75,7 +75,7 @@ class Selection:
                 taken = self._fill(pool, unit, target, chance, place)
             else:
                 taken = np.tile(_sample(pool, part, place, chance), part.repeat)
-        return self._capped(taken, part, chance)
+        return self._capped(taken, part, place, chance)
 
     def _pool(self, part: Part, place: Place) -> Positions:
         """All that a part has to give, once."""
@@ -93,7 +93,7 @@ class Selection:
             if inner:
                 size = self._capacity(inner, below.of(inner))
             else:
-                there = self._capped(self._pool(part, below), part, below.random(part))
+                there = self._capped(self._pool(part, below), part, below, below.random(part))
                 size = float(self._size(there, mixture.weigh))
             fits.append(size * whole / (part.weight or 1))
         return min(fits)
@@ -133,7 +133,9 @@ class Selection:
             )
         return taken
 
-    def _capped(self, taken: Positions, part: Part, chance: random.Random) -> Positions:
+    def _capped(
+        self, taken: Positions, part: Part, place: Place, chance: random.Random
+    ) -> Positions:
         """A sample that keeps to the part's caps; no conversation twice before all are there."""
         most = len(taken) if part.max_count is None else part.max_count
         tokens = self._size(taken, "tokens")
@@ -143,6 +145,12 @@ class Selection:
         order = chance.sample(range(len(taken)), len(taken))
         order.sort(key=_times_before(taken).__getitem__)
         fits = int((self.tokens[taken[order]].cumsum() <= limit).sum())
+        if not fits:
+            raise UserError(
+                f"the cap of part '{place.path}' is under the first conversation drawn",
+                field=f"{place.field}max_tokens",
+                hint="raise 'max_tokens', or leave the part out",
+            )
         kept: Positions = taken[sorted(order[: min(most, fits)])]
         return kept
 

@@ -110,7 +110,7 @@ def test_weights_by_tokens(a: list[int], b: list[int], total: int) -> None:
 
 
 @given(
-    st.lists(st.integers(1, 40), min_size=2, max_size=30), st.integers(1, 60), st.integers(1, 400)
+    st.lists(st.integers(1, 40), min_size=2, max_size=30), st.integers(1, 60), st.integers(40, 400)
 )
 def test_caps_hold(sizes: list[int], most: int, tokens: int) -> None:
     part = {"repeat": 2, "max_count": most, "max_tokens": tokens}
@@ -119,6 +119,12 @@ def test_caps_hold(sizes: list[int], most: int, tokens: int) -> None:
     assert sum(sizes[place] for place in own) <= tokens
     if 2 in Counter(own).values():
         assert set(own) == set(range(len(sizes)))
+
+
+def test_a_cap_under_every_conversation() -> None:
+    with pytest.raises(UserError, match="cap of part 'a' is under") as caught:
+        select({"a": even(3, 9)}, tokenizer="x", parts=parts(a={"max_tokens": 8}))
+    assert caught.value.field == "parts.0.max_tokens"
 
 
 def test_without_a_total_nothing_is_repeated() -> None:
