@@ -49,7 +49,10 @@ def _size(survey: Survey) -> Iterator[Finding]:
         top = ", ".join(
             f"{name} {share(n, learned)}" for name, n in survey.learned_of.most_common(4)
         )
-        yield Finding(f"{len(survey.sources)} sources; of what is learned most is of {top}.")
+        more = ", …" if len(survey.sources) > 4 else ""
+        yield Finding(
+            f"{len(survey.sources)} sources; their shares of what is learned: {top}{more}."
+        )
     held = _held_by_longest(survey, 0.1)
     yield Finding(
         f"The longest tenth of conversations holds {share(held, 1)} of what is learned.", held > 0.5

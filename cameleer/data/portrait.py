@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from cameleer.data.survey import LIMITS, Survey, mean, quantiles
 
 VERBS, OBJECTS, ROWS, SOURCES = 18, 5, 8, 40  # so many are shown
 OTHER = "others"
+LONG = 1 << 62
+TURNS = (1, 2, 3, 4, 5, 7, 11, 21, 51, LONG)  # messages; groups begin here
 
 
 def portrait_page(surveys: Sequence[Survey], tokenizer: str) -> str:
@@ -105,7 +108,7 @@ def _file(survey: Survey) -> dict[str, Any]:
             for name, n in survey.sources.most_common(SOURCES)
             for learned in [survey.learned_of[name]]
         ],
-        "turns": _bars(Counter({f"{n} messages": t for n, t in survey.messages.items()}), ROWS),
+        "turns": _turn_bars(survey.messages),
         "shares": _share_bars(survey.shares),
         "languages": {kind: _bars(found, ROWS) for kind, found in survey.languages.items()},
         "asked": _asked_rows(survey),
@@ -134,6 +137,18 @@ def _bars(counts: Counter[str], most: int) -> list[tuple[str, int, float]]:
     if rest := counts.total() - sum(n for _, n in rows):
         rows.append((OTHER, rest))
     return [(name, n, n / counts.total()) for name, n in rows]
+
+
+def _turn_bars(messages: Counter[int]) -> list[tuple[str, int, float]]:
+    """How many conversations have so many messages, the rare long ones in groups."""
+    rows = []
+    for low, high in pairwise(TURNS):
+        name = str(low) if high == low + 1 else f"{low}–{high - 1}" if high < LONG else f"{low}–"
+        count = sum(times for n, times in messages.items() if low <= n < high)
+        rows.append((name, count, count / messages.total()))
+    while rows[-1][1] == 0:
+        rows.pop()
+    return rows
 
 
 def _share_bars(shares: Counter[int]) -> list[tuple[str, int, float]]:

@@ -101,6 +101,16 @@ def test_the_area_of_a_histogram_is_one(counts: dict[int, int]) -> None:
     assert all(one["high"] == two["low"] for one, two in pairwise(rows))
 
 
+def test_messages_are_grouped_in_order(tmp_path: Path, tiny_tokenizer: Any) -> None:
+    found = surveyed(tmp_path, tiny_tokenizer, "f", 2)
+    found.messages = Counter({2: 5, 9: 2, 7: 1, 60: 2})
+    text = portrait_page([found], "t")
+    part = text[text.index("Messages per") : text.index("Share of a conv")]
+    rows = re.findall(r'<th scope="row">(.*?)</th>.*?</td><td>(\d+)</td>', part)
+    said = [("1", 0), ("2", 5), ("3", 0), ("4", 0), ("5–6", 0), ("7–10", 3), ("11–20", 0)]
+    assert rows == [(name, str(n)) for name, n in [*said, ("21–50", 0), ("51–", 2)]]
+
+
 def test_files_of_one_name_are_told_apart() -> None:
     assert short_names([Path("a/x.jsonl"), Path("a/y.jsonl")]) == ["x", "y"]
     assert len(set(short_names([Path("a/x.jsonl"), Path("b/x.jsonl")]))) == 2
