@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import log
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -208,7 +208,10 @@ def _facts(items: Sequence[ItemText], probes: Sequence[Probe]) -> dict[str, int]
 
 
 def _entries(probes: Sequence[Probe], n: int) -> tuple[Numbers, Ints, Ints]:
-    """[entries] every different run of every probe: the run, its probe, where it first begins."""
+    """[entries] every different run of every probe: the run, its probe, where it first begins.
+
+    Ascending, by run and then by probe.
+    """
     sizes = np.array([len(one.ids) for one in probes], np.int64)
     flat = np.concatenate([np.zeros(0, np.uint64), *(one.ids for one in probes)])
     keys = runs(flat, n)
@@ -216,21 +219,26 @@ def _entries(probes: Sequence[Probe], n: int) -> tuple[Numbers, Ints, Ints]:
     offsets = np.arange(len(keys)) - (np.cumsum(sizes) - sizes)[owners]
     inside = offsets + n <= sizes[owners]  # others reach into the next probe
     keys, owners, offsets = keys[inside], owners[inside], offsets[inside]
-    order = np.lexsort((offsets, keys, owners))
+    order = np.argsort(keys, kind="stable")
     keys, owners, offsets = keys[order], owners[order], offsets[order]
-    new = np.ones(len(keys), bool)
-    new[1:] = (keys[1:] != keys[:-1]) | (owners[1:] != owners[:-1])
+    new = _changes(keys) | _changes(owners)
     return keys[new], owners[new], offsets[new]
 
 
+def _changes(values: NDArray[Any]) -> NDArray[np.bool_]:
+    """[values] whether each differs from the one before; the first does."""
+    changed = np.ones(len(values), bool)
+    changed[1:] = values[1:] != values[:-1]
+    return changed
+
+
 def _frequency(probes: Sequence[Probe], keys: Numbers, owners: Ints) -> Ints:
-    """[entries] in how many questions of its benchmark each run stands."""
+    """[entries] in how many questions of its benchmark each run stands; entries as `_entries`."""
     names = {name: at for at, name in enumerate(dict.fromkeys(one.benchmark for one in probes))}
-    benchmark = np.array([names[one.benchmark] for one in probes], np.uint64)[owners]
-    _, of, times = np.unique(
-        keys ^ (benchmark * np.uint64(0xC2B2AE3D27D4EB4F)), return_inverse=True, return_counts=True
-    )
-    return np.asarray(times[of], np.int64)
+    # Probes are in the order of benchmarks: the entries of a run and a benchmark are neighbours.
+    benchmark = np.array([names[one.benchmark] for one in probes], np.int64)[owners]
+    group = np.cumsum(_changes(keys) | _changes(benchmark)) - 1
+    return np.bincount(group)[group] if len(group) else group
 
 
 def _table(probes: list[Probe], kind: str, facts: dict[str, dict[str, int]]) -> Table:
@@ -255,18 +263,20 @@ def _table(probes: list[Probe], kind: str, facts: dict[str, dict[str, int]]) -> 
 
 
 def _anchors(probes: list[Probe]) -> Table:
-    """For every probe that is long enough, its rarest run of ANCHOR words."""
+    """For every probe that is long enough, its rarest run of ANCHOR words, the first of equals."""
     keys, owners, offsets = _entries(probes, ANCHOR)
-    order = np.lexsort((offsets, _frequency(probes, keys, owners), owners))
-    rarest = order[np.unique(owners[order], return_index=True)[1]]
+    order = (_frequency(probes, keys, owners) << 32) + offsets
+    least = np.full(len(probes), np.iinfo(np.int64).max)
+    np.minimum.at(least, owners, order)
+    rarest = order == least[owners]
     counted = np.bincount(owners[rarest], minlength=len(probes))
     return _as_table(ANCHOR, keys[rarest], owners[rarest], offsets[rarest], counted)
 
 
 def _as_table(n: int, keys: Numbers, owners: Ints, offsets: Ints, counted: Ints) -> Table:
-    order = np.argsort(keys, kind="stable")
-    unique, begins = np.unique(keys[order], return_index=True)
+    """A table of entries, which are ascending by run."""
+    begins = np.flatnonzero(_changes(keys))
+    unique = keys[begins]
     some = np.zeros(1 << 22, bool)
     some[unique >> _TOP] = True
-    starts = np.append(begins, len(keys)).astype(np.int64)
-    return Table(n, unique, starts, owners[order], offsets[order], counted, some)
+    return Table(n, unique, np.append(begins, len(keys)), owners, offsets, counted, some)
