@@ -6,6 +6,7 @@ from codecs import BOM_UTF8
 from collections.abc import Iterator
 from pathlib import Path
 
+from cameleer.core.errors import UserError
 from cameleer.core.files import GZIP_BROKEN, open_bytes
 from cameleer.data.encode import Row, array_rows, jsonl_rows
 from cameleer.data.source import Card, Convert, native_files
@@ -56,8 +57,11 @@ def either_rows(job: Convert, path: Path) -> Iterator[Row]:
             head: bytes = file.read1(1 << 16)
     except GZIP_BROKEN:
         head = b""  # the reader of lines tells
-    array = head.removeprefix(BOM_UTF8).lstrip()[:1] == b"["
-    return (array_rows if array else jsonl_rows)(job, path)
+    first = head.removeprefix(BOM_UTF8).lstrip().partition(b"\n")[0].rstrip()
+    if first.startswith(b"{") and first.endswith((b"{", b"[")):
+        hint = "take its list of records out, or write an object a line"
+        raise UserError("is one JSON object over many lines", file=path, hint=hint)
+    return (array_rows if first.startswith(b"[") else jsonl_rows)(job, path)
 
 
 def own_name(job: Convert, row: Row, identities: Identities) -> tuple[str, str]:

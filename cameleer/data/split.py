@@ -19,7 +19,9 @@ def round_lengths(texts: Sequence[str], tokenizer: Any) -> list[int]:
     """Tokens of each round of `texts`, two messages a round, as the paper measured them.
 
     A message has the tokens that the tokenizer makes of it alone, those that it adds of its own
-    included (LLaMA's puts one before), and 6 more.
+    included (LLaMA's puts one before), and 6 more. That is near what a template makes of it, not
+    the same: in `tulu` a chunk may pass the limit by a token or two a message, which rendering then
+    cuts and counts.
     """
     encoded = tokenizer(list(texts), return_attention_mask=False, verbose=False)["input_ids"]
     lengths = [len(ids) + PER_MESSAGE for ids in encoded]

@@ -329,6 +329,16 @@ def test_a_file_without_records_is_the_users_mistake(tmp_path: Path, text: str) 
         list(convert("jsonl", tmp_path)[0])
 
 
+@pytest.mark.parametrize("value", [{"data": [ALPACAS[0]]}, ALPACAS[0]])
+def test_one_object_over_many_lines(tmp_path: Path, value: Any) -> None:
+    file = tmp_path / "a.json"
+    file.write_text(json.dumps(value, indent=2))
+    with pytest.raises(UserError, match=r"a\.json: is one JSON object over many lines"):
+        list(convert("alpaca", file)[0])
+    file.write_text(json.dumps(ALPACAS[0]))
+    assert len(list(convert("alpaca", file)[0])) == 1
+
+
 def test_a_gzip_file_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl.gz").write_text("{}")
     bad: list[UserError] = []
@@ -400,6 +410,22 @@ def test_convert_stops_at_the_limit(own: Path, capsys: pytest.CaptureFixture[str
     )
     assert (code, json.loads(out)["kept"]) == (0, 2)
     assert len(list(read_conversations(Path("o.json")))) == 2
+
+
+@pytest.mark.embedded
+def test_convert_splits_with_a_tokenizer(
+    own: Path, embedded_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    turns = [{"from": who, "value": "camel " * 10} for who in ("human", "gpt") * 3]
+    own.write_text(json.dumps({"id": "c", "conversations": turns}))
+    split = ("convert", "sharegpt", "--from", own, "-o", "o.jsonl", "-t", embedded_model)
+    code, out, _ = run(capsys, *split, "--max-tokens", 80, "--json")
+    assert (code, json.loads(out)["kept"], json.loads(out)["conversations"]) == (0, 2, 1)
+    found = list(read_conversations(Path("o.jsonl")))
+    assert [(one.id, len(one.messages)) for one in found] == [
+        ("sharegpt_c_0", 4),
+        ("sharegpt_c_4", 2),
+    ]
 
 
 @pytest.mark.parametrize(("given", "output"), [("own.jsonl", "own.jsonl"), (".", "new.jsonl")])
