@@ -22,7 +22,7 @@ import re
 from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 BLANK = "▁"
 MOST, LONGEST = 1 << 17, 48  # pieces kept, twice (some 60 MB), and characters of those worth it
@@ -44,6 +44,7 @@ ASCII_SIGNS = {byte: chr(256 + byte) for byte in range(33)} | {127: chr(289)}
 """Characters that stand for bytes without a picture in byte-level vocabularies."""
 
 
+Blank = Literal["never", "first", "always", "prepend"]
 Read = Callable[[str], bytes]
 """Gives the token ids of a text, as uint32."""
 
@@ -74,9 +75,9 @@ class Known(dict[str, bytes]):
 class Pieces:
     """A tokenizer that reads by pieces.
 
-    before, after: ids that it adds around a text; end: its end token's; opening: what it puts
-    before each stretch between end tokens; first_only: before the first one only, and not where a
-    blank stands already; refused: texts that hold one of these are not read here.
+    before, after: ids that it adds around a text; end: its end token's; blank: where it puts a
+    blank of its own, of the stretches between end tokens (`first` and `always` not where one
+    stands already); refused: texts that hold one of these are not read here.
     """
 
     known: Known
@@ -84,8 +85,7 @@ class Pieces:
     before: bytes
     after: bytes
     end: bytes
-    opening: str = ""
-    first_only: bool = False
+    blank: Blank = "never"
     refused: tuple[str, ...] = ()
 
     def refuses(self, text: str) -> bool:
@@ -98,8 +98,10 @@ class Pieces:
         begins: it stands at the beginning or after an end token; first: at the beginning.
         """
         found = find_pieces(text)
-        if begins and found and (not self.first_only or (first and found[0][0] != " ")):
-            found[0] = self.opening + found[0]
+        if begins and found and self.blank != "never":
+            meant = first or self.blank != "first"
+            if meant and (found[0][0] != " " or self.blank == "prepend"):
+                found[0] = BLANK + found[0]
         return b"".join(map(self.known.__getitem__, found))
 
     def whole(self, text: str) -> bytes:
@@ -133,11 +135,11 @@ def by_pieces(backend: Any, eos: str) -> Pieces | None:
     if _is_byte_level(normal, splits):
         known = Known(_byte_level_reader(backend, splits, [token.content for token in added]))
         return Pieces(known, eos, *around, end)
-    if (opening := _sentence_piece_opening(normal, splits)) is None or not _cuts_hold(backend):
+    if (blank := _sentence_piece_blank(normal, splits)) is None or not _cuts_hold(backend):
         return None
     known = Known(_merger(backend.model, {ord(" "): BLANK}))
     refused = (BLANK, *(token.content for token in added if token.content != eos))
-    return Pieces(known, eos, *around, end, *opening, refused)
+    return Pieces(known, eos, *around, end, blank, refused)
 
 
 def _plain(added: list[Any], eos: str) -> bool:
@@ -219,18 +221,18 @@ def _merger(model: Any, signs: dict[int, str]) -> Read:
     return merge
 
 
-def _sentence_piece_opening(normal: Steps, splits: Steps) -> tuple[str, bool] | None:
-    """What is put before a text, and whether not after end tokens; None for other tokenizers."""
+def _sentence_piece_blank(normal: Steps, splits: Steps) -> Blank | None:
+    """Where a tokenizer that keeps texts in one puts a blank; None for other tokenizers."""
     prepend = {"type": "Prepend", "prepend": BLANK}
     blanks = {"type": "Replace", "pattern": {"String": " "}, "content": BLANK}
     if not splits:
-        return (BLANK, False) if normal == [prepend, blanks] else None
-    openings = {"first": BLANK, "never": ""}
-    scheme = splits[0].get("prepend_scheme")
+        return "prepend" if normal == [prepend, blanks] else None
     metaspace = {"type": "Metaspace", "replacement": BLANK, "split": False}
-    if normal or splits != [metaspace | {"prepend_scheme": scheme}] or scheme not in openings:
-        return None
-    return openings[scheme], True
+    schemes: tuple[Blank, ...] = get_args(Blank)
+    for scheme in schemes:
+        if not normal and splits == [metaspace | {"prepend_scheme": scheme}]:
+            return scheme
+    return None
 
 
 def _cuts_hold(backend: Any) -> bool:

@@ -110,19 +110,26 @@ READ: dict[str, Callable[[], Tokenizer]] = {
     "Llama 3": lambda: expression(LLAMA),
     "LLaMA": lambda: sentence_piece(None),
     "Mistral": lambda: sentence_piece("first"),
-    "no opening blank": lambda: sentence_piece("never"),
+    "a blank after end tokens": lambda: sentence_piece("always"),
+    "no blank": lambda: sentence_piece("never"),
 }
 REFUSED: dict[str, Callable[[], Tokenizer]] = {
     "added blank": lambda: byte_level(words(add_prefix_space=True)),
     "no expression": lambda: byte_level(words(use_regex=False)),
     "unknown expression": lambda: expression(r"\p{L}+ ?"),
     "other normalizer": lambda: byte_level(words(), normal=normalizers.Lowercase()),
-    "blanks always": lambda: sentence_piece("always"),
+    "words split at blanks": lambda: split_at_blanks(),
     "merges across blanks": lambda: across(sentence_piece(None)),
     "reaches across": lambda: byte_level(words(), added=("of the",)),
     "strips": lambda: byte_level(words(), added=(AddedToken("<x>", lstrip=True),)),
     "hides the end": lambda: byte_level(words(), added=("TITLE<",)),
 }
+
+
+def split_at_blanks() -> Tokenizer:
+    core = sentence_piece("always")
+    core.pre_tokenizer = pre_tokenizers.Metaspace("▁", prepend_scheme="always", split=True)
+    return core
 
 
 def across(core: Tokenizer) -> Tokenizer:
