@@ -39,6 +39,7 @@ docs: $(VENV)/.dev  ## write the reference of commands and plug-ins anew from th
 	$(BIN)/python -m docs.generate
 
 bench: $(VENV)/.dev  ## speed and memory beside peers (installs them into their own environments)
+	$(BIN)/python -m bench.data
 	$(BIN)/python -m bench.sft
 	$(BIN)/python -m bench.eval
 

@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from cameleer.chat import template
 from cameleer.cli import app
 from cameleer.core.plugins import plugins
+from cameleer.data.filters import Filters
 from cameleer.data.mixture import MixConfig, Part
 from cameleer.data.source import all_sources
 from cameleer.evals.benchmark import GROUP, HOME, Setting
@@ -31,6 +32,7 @@ CONFIGS: dict[str, tuple[type[BaseModel], str]] = {
     "Study": (Study, "`cameleer study … STUDY.yaml`"),
     "Base": (Base, "an entry of a study's `bases`"),
     "MixConfig": (MixConfig, "`cameleer mix build MIX.yaml`, and an entry of a study's `mixtures`"),
+    "Filters": (Filters, "`filters` of a mixture, or of a part"),
     "Part": (Part, "an entry of a mixture's `parts`"),
     "TrainSettings": (TrainSettings, "a study's `train`, and a base's"),
     "TrainConfig": (TrainConfig, "`cameleer train run CONFIG.yaml`, besides the training settings"),
