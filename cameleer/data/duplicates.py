@@ -29,7 +29,15 @@ from numpy.typing import NDArray
 from cameleer.chat.conversation import Conversation, read_conversations
 from cameleer.core.console import progress
 from cameleer.data.encode import WITH_INPUT, WITHOUT_INPUT
-from cameleer.data.shingles import Numbers, in_batches, numbers, over_cores, runs, words
+from cameleer.data.shingles import (
+    Numbers,
+    in_batches,
+    numbers,
+    over_cores,
+    runs,
+    word_numbers,
+    words,
+)
 
 By = Literal["conversation", "prompt"]
 Places = NDArray[np.int64]
@@ -199,7 +207,7 @@ def sketch(texts: list[str], unframe: bool = False) -> Sketch:
     digests = np.zeros(len(texts), np.uint64)
     sets: list[NDArray[np.uint32]] = []
     for index, text in enumerate(texts):
-        ids = numbers(unframed(text) if unframe else words(text))
+        ids = numbers(unframed(text)) if unframe else word_numbers(text)
         digest = blake2b(ids.tobytes(), digest_size=8).digest()
         digests[index] = int.from_bytes(digest, "little")
         sets.append(np.unique((runs(ids, RUN) >> _HALF).astype(np.uint32)))

@@ -21,7 +21,7 @@ from typing import Any
 from cameleer.core.artifact import Stage
 from cameleer.core.console import note
 from cameleer.core.errors import UserError
-from cameleer.core.files import replacing, sha256_file, to_json, write_json, write_jsonl
+from cameleer.core.files import read_jsonl, replacing, sha256_file, to_json, write_json, write_jsonl
 from cameleer.data.duplicates import By, Duplicates, find_duplicates
 from cameleer.data.match_page import Shown, page
 from cameleer.data.overlap import Match, find_overlap
@@ -98,7 +98,7 @@ def overlap_stage(
     folder: Path,
 ) -> Stage:
     """The stage whose folder holds all that is found; reads the files to fingerprint them."""
-    for name, times in Counter(file.name for file in files).items():
+    for name, times in Counter(file.name.removesuffix(".gz") for file in files).items():
         if times > 1 and remove:
             raise UserError(f"{times} files are named '{name}'; names must differ to remove")
     inputs = {}
@@ -204,20 +204,25 @@ def _gone(found: Duplicates, touched: set[int], remove: Sequence[str]) -> dict[i
 
 
 def _clean(folder: Path, files: Sequence[Path], gone: dict[int, str]) -> list[dict[str, Any]]:
-    """Write the files' lines without those that go; returns how many stayed and went, and why."""
-    folder.mkdir(exist_ok=True)
+    """Write the files' records without those that go; how many stayed and went, and why.
+
+    Records keep all their fields, also those that a conversation has no use for.
+    """
     rows, place = [], 0
     for file in files:
-        counts = Counter(dict.fromkeys(("read", "kept"), 0))
-        with file.open("rb") as lines, replacing(folder / file.name, "wb") as out:
-            for line in lines:
-                if not line.strip():
-                    continue
-                counts["read"] += 1
-                counts["removed: " + gone[place] if place in gone else "kept"] += 1
-                if place not in gone:
-                    out.write(line)
+        counts = Counter({"read": 0, "kept": 0})
+
+        def kept(file: Path = file, counts: Counter[str] = counts) -> Iterator[dict[str, Any]]:
+            nonlocal place
+            for _, record in read_jsonl(file):
+                reason = gone.get(place)
                 place += 1
-        rows.append({"file": f"{folder.name}/{file.name}", **counts})
+                counts.update(("read", f"removed: {reason}" if reason else "kept"))
+                if reason is None:
+                    yield record
+
+        to = folder / file.name.removesuffix(".gz")
+        write_jsonl(to, kept())
+        rows.append({"file": f"{folder.name}/{to.name}", **counts})
     note(f"{len(gone)} of {place} conversations removed")
     return rows

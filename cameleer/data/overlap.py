@@ -41,7 +41,16 @@ from cameleer.data.probes import (
     Table,
     signs_of,
 )
-from cameleer.data.shingles import Numbers, in_batches, numbers, over_cores, runs, spans, words
+from cameleer.data.shingles import (
+    Numbers,
+    in_batches,
+    numbers,
+    over_cores,
+    runs,
+    spans,
+    word_numbers,
+    words,
+)
 
 ANSWER_WITHIN = 100  # words after a question in the same message, where its answer is looked for
 AROUND = 300  # characters shown before and after what matched
@@ -134,9 +143,7 @@ class Searcher:
 
     def __call__(self, tasks: list[Task]) -> list[Match]:
         """The strongest match of every item in every conversation."""
-        ids = [
-            [numbers(words(turn.content)) for turn in one.conversation.messages] for one in tasks
-        ]
+        ids = [[word_numbers(turn.content) for turn in one.conversation.messages] for one in tasks]
         messages = [one for conversation in ids for one in conversation]
         turns = [turn for one in tasks for turn in one.conversation.messages]
         hits = self._hits(messages, turns)

@@ -24,6 +24,7 @@ A = TypeVar("A")
 B = TypeVar("B")
 
 MULTIPLIER = 0x9E3779B97F4A7C15  # odd; a run's number is a polynomial in it, modulo 2^64
+PIECE = 1 << 20  # characters of which the words are held as texts at a time
 VOCABULARY = 1 << 20  # words whose numbers are remembered, about 150 MB at most
 _ASCII = re.compile(r"[a-z0-9]+")
 # Han, kana, Thai, Lao, Burmese, Khmer: written without spaces between words.
@@ -97,6 +98,20 @@ _vocabulary = _Vocabulary()
 def numbers(listed: Sequence[str]) -> Numbers:
     """[words] a number for each word."""
     return np.fromiter(map(_vocabulary.__getitem__, listed), np.uint64, len(listed))
+
+
+def word_numbers(text: str) -> Numbers:
+    """[words] a number for each word of a text, which is read piece by piece if it is huge."""
+    if len(text) <= PIECE:
+        return numbers(words(text))
+    parts, at = [], 0
+    while at < len(text):
+        end = at + PIECE
+        while end < len(text) and not text[end].isspace():
+            end += 1
+        parts.append(numbers(words(text[at:end])))
+        at = end
+    return np.concatenate(parts)
 
 
 def runs(ids: Numbers, n: int) -> Numbers:

@@ -1,5 +1,6 @@
 """Test items in training data: planted ones are found, by their kind; what is none is not."""
 
+import gzip
 import json
 import random
 import re
@@ -216,6 +217,17 @@ def test_removal_keeps_the_first_and_says_what_went(tmp_path: Path) -> None:
     assert went[0] == {"read": 3, "kept": 2, "removed: overlap": 1}
     assert went[1]["removed: exact"] == 1
     assert sum(v for k, v in went[1].items() if k.startswith("removed")) == LISTED + 4
+
+
+def test_a_packed_file_is_cleaned_with_all_its_fields(tmp_path: Path) -> None:
+    file = tmp_path / "a.jsonl.gz"
+    records = [{**row(n, "The same long thing is said twice."), "note": n} for n in (0, 1)]
+    file.write_bytes(gzip.compress("".join(json.dumps(one) + "\n" for one in records).encode()))
+    facts = write_overlap(tmp_path, [file], [], "conversation", ("exact",), 1)
+    left = (tmp_path / "cleaned" / "a.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in left] == records[:1]
+    (counts,) = facts["removed"]
+    assert counts == {"file": "cleaned/a.jsonl", "read": 2, "kept": 1, "removed: exact": 1}
 
 
 def test_texts_of_strangers_do_nothing_on_the_page(tmp_path: Path) -> None:

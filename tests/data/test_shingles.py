@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cameleer.data.shingles import in_batches, numbers, over_cores, runs, spans, words
+from cameleer.data import shingles
+from cameleer.data.shingles import (
+    in_batches,
+    numbers,
+    over_cores,
+    runs,
+    spans,
+    word_numbers,
+    words,
+)
 
 
 @pytest.mark.parametrize(
@@ -57,6 +66,13 @@ def test_runs_are_equal_where_their_words_are(listed: list[str], n: int) -> None
 
 def test_numbers_are_the_same_on_every_day() -> None:
     assert numbers(["camel"]).tolist() == [15369393295119462046]  # BLAKE2b, 8 bytes
+
+
+def test_a_huge_text_has_the_words_of_its_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "Eleven camels,\u00a0é and\none a-very-long-word-without-any-space at all " * 9
+    whole = word_numbers(text).tolist()
+    monkeypatch.setattr(shingles, "PIECE", 20)
+    assert word_numbers(text).tolist() == whole == numbers(words(text)).tolist()
 
 
 def test_batches_and_cores_keep_the_order() -> None:
