@@ -174,7 +174,10 @@ class Renderer:
             if self.rule == "fixed":
                 mask, straddling = self._offset_mask(conversation, ids, encoding.offsets)
             else:
-                mask, straddling = self._prefix_mask(conversation, len(ids), self._count), 0
+                mask, straddling = (
+                    self._prefix_mask(conversation.messages, len(ids), self._count),
+                    0,
+                )
             made.append(Masked(array("I", ids).tobytes(), bytes(mask), straddling))
         return made
 
@@ -192,7 +195,7 @@ class Renderer:
             return len(pieces.whole(text)) // WIDTH
 
         ids = pieces.whole(self.template.text(messages, self.eos))
-        mask = self._prefix_mask(Conversation("", "", tuple(messages)), len(ids) // WIDTH, count)
+        mask = self._prefix_mask(messages, len(ids) // WIDTH, count)
         return Masked(ids, bytes(mask))
 
     def _stretches(self, pieces: Pieces, messages: Sequence[Message]) -> Masked | None:
@@ -258,7 +261,7 @@ class Renderer:
         return mask, straddling
 
     def _prefix_mask(
-        self, conversation: Conversation, length: int, count: Callable[[str], int]
+        self, messages: Sequence[Message], length: int, count: Callable[[str], int]
     ) -> bytearray:
         """The paper's mask: messages other than the assistant's are masked between prefix lengths.
 
@@ -266,7 +269,7 @@ class Renderer:
         tokenised on their own and cut at the limit, so a boundary can be off by a token where the
         tokenizer joins characters across it.
         """
-        messages, limit = conversation.messages, self.max_tokens or length
+        limit = self.max_tokens or length
 
         def prefix_tokens(number: int, cue: bool) -> int:
             text = self.template.prefix(messages[:number], self.eos, cue=cue, strip=True)

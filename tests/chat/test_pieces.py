@@ -315,5 +315,7 @@ def test_real_conversations_of_the_embedded_model(real_data: Path, tokenizer: An
         made = Renderer(tokenizer, TULU, max_tokens=2048, rule=rule)
         found = by_pieces(made.backend, made.eos)
         assert found is not None
-        whole = made.whole(conversations)
-        assert [made.piecewise(found, one.messages) for one in conversations] == whole
+        some = (
+            conversations if rule == "fixed" else conversations[::5]
+        )  # the paper's takes its time
+        assert [made.piecewise(found, one.messages) for one in some] == made.whole(some)
