@@ -16,8 +16,8 @@ from pydantic import BaseModel
 from cameleer.chat import template
 from cameleer.cli import app
 from cameleer.core.plugins import plugins
-from cameleer.data.filters import Filters
-from cameleer.data.mixture import MixConfig, Part
+from cameleer.data.mix.config import MixConfig, Part
+from cameleer.data.mix.filters import Filters
 from cameleer.data.source import all_sources
 from cameleer.evals.benchmark import GROUP, HOME, Setting
 from cameleer.evals.runner import EvalSpec

@@ -148,10 +148,10 @@ def data_convert(
                     rate = counts["read"] / (monotonic() - ticker.start)
                     ticker.advance(counts["read"] - ticker.count, f"{rate:,.0f} a second")
                 yield conversation.to_row()
+            if bad.count and not counts["kept"]:
+                raise UserError(f"none of {counts['read']} records could be used", file=bad.file)
 
         write_jsonl(output, rows())
-    if bad.count and not counts["kept"]:
-        raise UserError(f"none of {counts['read']} records could be used", file=bad.file)
     facts = {"source": source, "output": str(output), **shown_counts(counts), **bad.facts()}
     show(json, facts, f"{source}: {output}", _counted(counts))
 
@@ -200,8 +200,8 @@ def data_stats(
     from cameleer.core.files import replacing
     from cameleer.core.text import visible
     from cameleer.data.describe import beside_paper, describe
-    from cameleer.data.portrait import facts, portrait_page
-    from cameleer.data.survey import survey
+    from cameleer.data.portrait.page import facts, portrait_page
+    from cameleer.data.portrait.survey import survey
     from cameleer.model.load import load_tokenizer
 
     for file in files:

@@ -28,7 +28,7 @@ def mix_ls(json: Json = False) -> None:
 
     Example: `cameleer mix ls`
     """
-    from cameleer.data.mixture import load_mixture, named_mixtures
+    from cameleer.data.mix.config import load_mixture, named_mixtures
 
     rows = []
     for name in named_mixtures():
@@ -47,8 +47,8 @@ def mix_plan(
 
     Example: `cameleer mix plan mix.yaml total=50000`
     """
-    from cameleer.data.mixing import plan
-    from cameleer.data.mixture import load_mixture
+    from cameleer.data.mix.build import plan
+    from cameleer.data.mix.config import load_mixture
     from cameleer.model.load import load_tokenizer
 
     read = load_mixture(mixture, overrides or ())
@@ -68,8 +68,8 @@ def mix_build(
     Example: `cameleer mix build tulu rule=paper --data data -o mixtures/tulu`
     """
     from cameleer.core.files import read_json
-    from cameleer.data.mixing import build, mix_stage
-    from cameleer.data.mixture import load_mixture
+    from cameleer.data.mix.build import build, mix_stage
+    from cameleer.data.mix.config import load_mixture
     from cameleer.model.load import load_tokenizer
 
     read = load_mixture(mixture, overrides or ())

@@ -10,8 +10,8 @@ from typing import Any
 from cameleer.core.artifact import Stage
 from cameleer.core.files import read_json, write_json
 from cameleer.data.miniature import miniature_stage
-from cameleer.data.mixing import mix_stage
-from cameleer.data.mixture import MixConfig
+from cameleer.data.mix.build import mix_stage
+from cameleer.data.mix.config import MixConfig
 from cameleer.evals.runner import EvalSpec, eval_stage
 from cameleer.model.load import load_tokenizer, model_fingerprint, model_folder
 from cameleer.study.study import Base, Study, label_of

@@ -19,7 +19,7 @@ from pathlib import Path
 from cameleer.core.console import note, warn
 from cameleer.core.errors import UserError
 from cameleer.data.miniature import make
-from cameleer.data.mixing import build
+from cameleer.data.mix.build import build
 from cameleer.model.load import load_tokenizer
 from cameleer.report.page import write_report
 from cameleer.study.grid import Grid, Work, data_stage

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, PositiveInt, field_validator, model_
 from cameleer.core.config import Config, load_config
 from cameleer.core.errors import UserError, unknown
 from cameleer.data.miniature import Miniature
-from cameleer.data.mixture import MixConfig
+from cameleer.data.mix.config import MixConfig
 from cameleer.evals.benchmark import benchmark_named
 from cameleer.evals.runner import EvalSpec
 from cameleer.model.load import Precision

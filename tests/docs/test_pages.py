@@ -14,7 +14,7 @@ import yaml
 
 from cameleer.cli import app
 from cameleer.core.config import load_config
-from cameleer.data.mixture import MixConfig
+from cameleer.data.mix.config import MixConfig
 from cameleer.data.source import all_sources
 from cameleer.evals.benchmark import all_benchmarks
 from cameleer.study.study import load_study

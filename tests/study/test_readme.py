@@ -39,6 +39,6 @@ def test_the_tour(random_model: Path, tmp_path: Path) -> None:
         )
         assert ran.returncode == 0, (line, ran.stderr)
         done.append(line.split()[1])
-    assert done == ["data", "data", "'{name:", "mix", "'{model:", "train", "eval"]
+    assert done == [*["data"] * 4, "'{name:", "mix", "'{model:", "train", "eval"]
     assert (tmp_path / "models/skills/model.safetensors").is_file()
     assert (tmp_path / "evals/gsm-cot/scores.json").is_file()

@@ -1,0 +1,1 @@
+"""Mixtures: parts by count, fraction or weight, filtered, as one fingerprinted folder."""
