@@ -57,7 +57,7 @@ class StrayTextError(UserError):
     """Text among records that is none: stepping over it loses nothing but itself."""
 
 
-MOST_OF_ONE = 1 << 27  # bytes of one record; a longer one is no record but a broken file
+MOST_OF_ONE = 1 << 26  # bytes of one record; a longer one is no record but a broken file
 MOST_FROM_ONE = 200  # bytes that one byte of a gzip file may unpack to; text gives 3 to 20
 GZIP_BROKEN = (EOFError, zlib.error, gzip.BadGzipFile)
 CHUNK = 1 << 20  # bytes read at a time from a large file
@@ -337,6 +337,8 @@ class _Window:
         self.doubtful = False  # whether the text holds bytes that are not UTF-8
         self.begin = 0  # where the value before `at` begins
         self.keys: Keys = {}
+        self.inmost = 0  # where what is nested too deep may end, an index of `text`
+        self.likely: Keys | None = None  # what `likely_keys` found in this text
         self.size = 0  # how many keys the last object has
 
     def __enter__(self) -> _Window:
@@ -347,12 +349,17 @@ class _Window:
 
     def more(self, size: int = CHUNK) -> None:
         """Let go of what lies behind `at` and read on."""
-        self.line()
-        self.text, self.at, self.counted = self.text[self.at :], 0, 0
+        self.let_go()
         data = self.handle.read(size)
         self.ended = not data
         self.text += self.decode(data, self.ended)
-        self.doubtful = not _encodable(self.text)
+        self.doubtful, self.likely = not _encodable(self.text), None
+
+    def let_go(self) -> None:
+        """Forget what lies behind `at`."""
+        self.line()
+        self.inmost = max(0, self.inmost - self.at)
+        self.text, self.at, self.counted = self.text[self.at :], 0, 0
 
     def line(self) -> int:
         """The line, from 1, of the character at `at`."""
@@ -378,7 +385,12 @@ class _Window:
             except json.JSONDecodeError as error:
                 if self.ended or not self.cuts(error):
                     raise self.broken(error) from None
-            except (RecursionError, ValueError) as error:  # nested too deep; too many digits
+            except RecursionError as error:
+                # Each brace that opens on the way in would fail the same way, and take as long.
+                inmost = self.text.find("}", self.at)
+                self.inmost = len(self.text) if inmost < 0 else inmost
+                raise self.error(f"cannot be read: {error}") from None
+            except ValueError as error:  # too many digits
                 raise self.error(f"cannot be read: {error}") from None
             else:
                 # A number at the very end of the chunk may go on in the next one.
@@ -443,7 +455,10 @@ class _Window:
         key = _first_key(self.keys or self.likely_keys())
         record, keyed = re.compile(r"\{\s*" + key), re.compile(key)
         opened = tried and self.text[self.at : self.at + 1] == "{"
-        start, said, lost = self.at + tried, False, False
+        if self.at > CHUNK >> 4:
+            self.let_go()  # json counts the lines from here to each of its errors
+        start, said, lost = max(self.at + tried, self.inmost), False, False
+        self.inmost = 0
         while True:
             found = record.search(self.text, start)
             whole = len(self.text) - (0 if self.ended else TAIL)
@@ -462,9 +477,11 @@ class _Window:
     def likely_keys(self) -> Keys:
         """Where no record was read yet: the first keys of objects in the chunk, but those of
         objects within others."""
-        within = {found[1] for found in WITHIN.finditer(self.text, self.at + 1)}
-        keys = (found[1] for found in OBJECT.finditer(self.text, self.at + 1))
-        return {key: None for key in keys if key not in within}
+        if self.likely is None:
+            within = {found[1] for found in WITHIN.finditer(self.text, self.at + 1)}
+            keys = (found[1] for found in OBJECT.finditer(self.text, self.at + 1))
+            self.likely = {key: None for key in keys if key not in within}
+        return self.likely
 
     def broken(self, error: json.JSONDecodeError) -> StrayTextError:
         """The error of a value at `at`: its first line, and in words where the mistake is."""

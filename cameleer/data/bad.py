@@ -7,26 +7,33 @@ from types import TracebackType
 
 from cameleer.core.console import warn
 from cameleer.core.errors import UserError
-from cameleer.core.files import to_json
+from cameleer.core.files import replacing, to_json
 
 TOLD = 5  # bad records that are told at once; all are in the file
 
 
 class BadRecords:
-    """Writes each bad record's file, line, field and reason to OUT.bad.jsonl, if there is any."""
+    """Writes what could not be read, each with file, line, field and reason, to OUT.bad.jsonl.
+
+    The list is there if it has a line, also where a mistake of the user ends the work; that of an
+    earlier run never is.
+    """
 
     def __init__(self, output: Path) -> None:
         self.file = output.with_suffix(".bad.jsonl")
         self.count = 0
 
     def __enter__(self) -> BadRecords:
-        self.file.unlink(missing_ok=True)  # of an earlier run
+        if self.file.is_dir():
+            raise UserError("is a folder: bad records are to be listed there", file=self.file)
+        self.file.unlink(missing_ok=True)
         return self
 
     def add(self, error: UserError) -> None:
-        """Note a record that could not be read."""
+        """Note a record, or text between records, that could not be read."""
         if self.count == 0:
-            self.handle = self.file.open("w", encoding="utf-8")
+            self.writing = replacing(self.file)
+            self.handle = self.writing.__enter__()
         self.count += 1
         row = {
             "file": str(error.file),
@@ -34,7 +41,8 @@ class BadRecords:
             "field": error.field,
             "reason": error.message,
         }
-        self.handle.write(to_json(row) + "\n")
+        # Names of files may hold bytes that are no UTF-8: JSON has escapes for them.
+        self.handle.write(to_json(row).encode(errors="backslashreplace").decode() + "\n")
         if self.count <= TOLD:
             warn(f"dropped: {error}")
 
@@ -44,12 +52,13 @@ class BadRecords:
         error: BaseException | None,
         at: TracebackType | None,
     ) -> None:
-        if self.count:
-            self.handle.close()
-        if self.count and kind is KeyboardInterrupt:
-            self.file.unlink()  # it would be half a list, beside no output
-        elif self.count:
-            warn(f"{self.count} bad records dropped, listed in {self.file}")
+        if not self.count:
+            return
+        if error is None or isinstance(error, UserError):
+            self.writing.__exit__(None, None, None)
+            warn(f"{self.count} could not be read, listed in {self.file}")
+        else:
+            self.writing.__exit__(kind, error, at)
 
     def facts(self) -> dict[str, str]:
         """Where the list is, if there is one."""

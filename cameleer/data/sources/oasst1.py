@@ -171,7 +171,7 @@ def _node(job: Convert, row: Row, values: object, field: str) -> _Node:
     if deleted:
         return _Node(field, None, [])
     if not isinstance(role, str) or role not in ROLES:
-        message = f"unknown role {role!r}"
+        message = f"unknown role {role!r:.40}"
         raise row.error(message, f"{field}.role", f"known are {', '.join(ROLES)}")
     if not isinstance(replies, list):
         raise row.error("is missing or not a list", f"{field}.replies")
