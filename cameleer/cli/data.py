@@ -361,8 +361,8 @@ def data_overlap(
     import tempfile
 
     from cameleer.core.files import read_json
-    from cameleer.data.matches import overlap_stage, write_overlap
-    from cameleer.data.probes import ItemText
+    from cameleer.data.overlap.matches import overlap_stage, write_overlap
+    from cameleer.data.overlap.probes import ItemText
 
     removed = [reason.value for reason in dict.fromkeys(remove or ())]
     if removed and output is None:
