@@ -113,6 +113,8 @@ def scale(once: Any, step: str, threads: int) -> dict[str, Any]:
     ran = once(step, "data_cameleer", threads, do=step)
     said = dict(ran.said)
     wall, peak, done = said.pop("wall"), said.pop("peak"), said.pop("conversations")
+    if "tokens" in said:
+        said["tokens_per_core_second"] = round(said["tokens"] / ran.cpu)  # start-up and all
     return {
         "step": step,
         "conversations": done,
@@ -158,6 +160,8 @@ def show(report: dict[str, Any]) -> None:
     table("Scale", columns, [[one[key] for key in columns] for one in report["scale"]])
     full = next(one["full"] for one in report["scale"] if one["step"] == "pack")
     note(f"rows of {report['settings']['row']} tokens are {full:.2%} full")
+    told = next(one["tokens_per_core_second"] for one in report["scale"] if "tokens" in one)
+    note(f"tokenise, all told: {told} tokens for each second of a core")
     by_way = {one["way"]: one for one in report["rates"]}
     paper, bare = (by_way[way]["tokens_per_second"] for way in ("paper's way", "bare"))
     rows = [

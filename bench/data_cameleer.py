@@ -150,7 +150,7 @@ def pack(job: dict[str, Any]) -> dict[str, Any]:
 
 def duplicates(job: dict[str, Any]) -> dict[str, Any]:
     """Exact and near duplicates among the first conversations of a file."""
-    from cameleer.data.duplicates import find_duplicates
+    from cameleer.data.overlap.duplicates import find_duplicates
 
     some = Path(job["file"]).with_suffix(".some.jsonl")
     with Path(job["file"]).open("rb") as whole, some.open("wb") as part:

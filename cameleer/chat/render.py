@@ -27,6 +27,7 @@ from cameleer.core.errors import UserError
 
 Rule = Literal["paper", "fixed"]
 BATCH = 256  # conversations tokenised in one call: enough to use every core, little memory
+FIRST = 32  # conversations that are read both whole and by pieces, before pieces are trusted
 WIDTH = 4  # bytes of a token id
 
 
@@ -125,7 +126,7 @@ class Renderer:
     ) -> Iterator[RenderedBytes]:
         """What `render` gives, as bytes; see there."""
         stream = iter(conversations)
-        while batch := list(islice(stream, BATCH)):
+        while batch := list(islice(stream, BATCH if self.first else FIRST)):
             for conversation, made in zip(batch, self.masked(batch), strict=True):
                 ids, mask = made.ids, made.mask
                 counts["read"] += 1

@@ -47,7 +47,7 @@ def texts(name: str, data: Path | None) -> list[ItemText]:
 def _mmlu(folder: Path) -> Iterator[ItemText]:
     for path in sorted((folder / "test").glob("*_test.csv")):
         subject = path.name.removesuffix("_test.csv")
-        for number, (question, *options, right) in enumerate(mmlu._rows(path)):
+        for number, (question, *options, right) in enumerate(mmlu.rows(path)):
             answer = options[mmlu.LETTERS.index(right)]
             yield ItemText(f"mmlu/{subject}/{number}", question, (answer,), "\n".join(options))
 
@@ -88,7 +88,7 @@ def _tydiqa(folder: Path) -> Iterator[ItemText]:
 
 def _humaneval(folder: Path) -> Iterator[ItemText]:
     path = folder / codex_humaneval.FILE
-    for number, row in enumerate(codex_humaneval._rows(path)):
+    for number, row in enumerate(codex_humaneval.rows(path)):
         key = row["task_id"].removeprefix("HumanEval/")
         solution = _text(row, "canonical_solution", path, number)
         yield ItemText(f"codex_humaneval/{key}", row["prompt"], (solution,))

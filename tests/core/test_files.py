@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import json
 import os
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +14,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cameleer.core import files
 from cameleer.core.errors import UserError
 from cameleer.core.files import (
     JsonlLog,
+    StrayTextError,
     read_json,
+    read_json_array,
     read_jsonl,
+    read_lines,
     read_text,
     replacing,
     sha256_file,
@@ -67,6 +74,141 @@ def test_line_ends_of_other_systems_and_strange_ones_inside_text(tmp_path: Path)
     path = tmp_path / "a.jsonl"
     path.write_bytes('{"a": "x\u2028y\x85"}\r\n{"a": 2}'.encode())
     assert list(read_jsonl(path)) == [(1, {"a": "x\u2028y\x85"}), (2, {"a": 2})]
+
+
+def told(path: Path, read: Any = read_jsonl) -> tuple[list[Any], list[tuple[int | None, bool]]]:
+    """What is read, and the line of each complaint with whether it is of a record."""
+    bad: list[UserError] = []
+    found = [value for _, value in read(path, bad.append)]
+    return found, [(error.line, not isinstance(error, StrayTextError)) for error in bad]
+
+
+A, B = {"a": "x }{ [", "b": 1}, {"a": "\u2028", "b": 2}
+LINE_A, LINE_B = json.dumps(A).encode(), json.dumps(B, ensure_ascii=False).encode()
+
+
+@pytest.mark.parametrize(
+    ("between", "complaints"),
+    [
+        (b"\n", []),
+        (b"\r\n", []),
+        (b"\r", []),  # as Python's text files
+        (b"\n\xef\xbb\xbf", []),  # two files that were put together
+        (b"\n \t\n\n", []),
+        (b"", []),  # a line break that was lost
+        (b"\n<<<<<<< HEAD\n", [(2, False)]),
+        (b'\n{"a": \n', [(2, True)]),
+        (b'\r{"a": \r', [(2, True)]),
+        (b'\n{"a": "x\ny", "b": 1}\n', [(2, True), (3, False)]),  # one record in two lines
+        (b'\n, "b": 1}\n', [(2, True)]),
+        (b"\n\0\0\n", [(2, False)]),
+        (b"\n\xff\n", [(2, True)]),
+        (b"\nnull\n", [(2, True)]),
+        (b"\n[]\n3\n", [(2, True), (3, True)]),
+    ],
+)
+@pytest.mark.parametrize("packed", [False, True])
+def test_what_stands_between_lines(
+    tmp_path: Path, between: bytes, complaints: list[tuple[int, bool]], packed: bool
+) -> None:
+    path = tmp_path / "a.jsonl"  # whose first bytes say whether it is packed
+    data = LINE_A + between + LINE_B
+    path.write_bytes(gzip.compress(data) if packed else data)
+    assert told(path) == ([A, B], complaints)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("read", [read_jsonl, read_json_array, read_lines])
+def test_utf16_is_named(tmp_path: Path, encoding: str, read: Any) -> None:
+    path = tmp_path / "a.json"
+    path.write_bytes(json.dumps([A]).encode(encoding))
+    with pytest.raises(UserError, match="is UTF-16 text"):
+        told(path, read)
+
+
+def broken_gzip(data: bytes) -> dict[str, bytes]:
+    """By what is wrong with it: of all but the cut ones every line can be had."""
+    whole = gzip.compress(data)
+    return {
+        "checksum": whole[:-8] + bytes(8),
+        "length": whole[:-4] + bytes(4),
+        "no trailer": whole[:-8],
+        "half a trailer": whole[:-3],
+        "rubbish behind": whole + b"rubbish",
+        "cut": whole[: len(whole) * 2 // 3],
+        "bytes changed": whole[: len(whole) // 2] + bytes(9) + whole[len(whole) // 2 + 9 :],
+    }
+
+
+ROWS = [{"a": n, "b": hashlib.sha256(bytes([n % 251])).hexdigest()} for n in range(3000)]
+
+
+@pytest.mark.parametrize("wrong", broken_gzip(b""))
+def test_broken_gzip_files_give_what_can_be_had(tmp_path: Path, wrong: str) -> None:
+    path = tmp_path / "a.gz"
+    for read, text in ((read_jsonl, "\n".join(map(json.dumps, ROWS))),
+                       (read_json_array, json.dumps(ROWS))):  # fmt: skip
+        path.write_bytes(broken_gzip(text.encode())[wrong])
+        found, complaints = told(path, read)
+        cut = wrong in ("cut", "bytes changed")
+        assert found == ROWS[: len(found)]
+        assert len(found) == len(ROWS) or (cut and len(found) > 500)
+        assert 1 <= len(complaints) <= 2
+        with pytest.raises(UserError):
+            list(read(path))
+
+
+@pytest.mark.parametrize("start", [b"", b"[", b'{"a": "', b'{"a": 1}\n'])
+@pytest.mark.parametrize("read", [read_jsonl, read_json_array, read_lines])
+def test_a_gibibyte_of_zeros_is_left_soon(tmp_path: Path, start: bytes, read: Any) -> None:
+    path = tmp_path / "a.gz"
+    path.write_bytes(gzip.compress(start) + gzip.compress(bytes(1 << 26)) * 16)
+    tracemalloc.start()
+    try:
+        with pytest.raises(UserError):
+            list(read(path))
+        found, complaints = (
+            [],
+            [] if read is read_json_array and start != b"[" else told(path, read),
+        )
+        assert len(complaints) <= 3
+        assert tracemalloc.get_traced_memory()[1] < 400 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_record_of_50_megabytes_is_a_record(tmp_path: Path) -> None:
+    path, large = tmp_path / "a", {"a": "x" * 50_000_000, "b": 0}
+    for read, text in ((read_jsonl, "\n".join(map(json.dumps, [A, large, B]))),
+                       (read_json_array, json.dumps([A, large, B]))):  # fmt: skip
+        path.write_text(text)
+        assert told(path, read) == ([A, large, B], [])
+        path.write_bytes(gzip.compress(text.replace("x" * 9, "xéyz" * 2).encode(), 1))
+        found, complaints = told(path, read)
+        assert [len(found), found[0], found[-1], complaints] == [3, A, B, []]
+
+
+def test_one_that_is_longer_still_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "MOST_OF_ONE", 1 << 22)
+    path, large = tmp_path / "a", {"a": "x" * 5_000_000}
+    path.write_text("\n".join(map(json.dumps, [A, large, B])))
+    assert told(path) == ([A, B], [(2, True)])
+    path.write_text(json.dumps([A, large, B], indent=1))
+    assert told(path, read_json_array) == ([A, B], [(6, True)])
+
+
+@pytest.mark.parametrize("read", [read_jsonl, read_json_array, read_lines])
+def test_files_that_cannot_be_opened(tmp_path: Path, read: Any) -> None:
+    loop, closed = tmp_path / "loop", tmp_path / "closed"
+    loop.symlink_to(loop)
+    with pytest.raises(UserError, match="cannot be read: Too many levels"):
+        told(loop, read)
+    closed.write_text("{}")
+    closed.chmod(0)
+    if os.access(closed, os.R_OK):
+        pytest.skip("this user (root) may read any file")
+    with pytest.raises(UserError, match="cannot be read: Permission denied"):
+        told(closed, read)
 
 
 def test_mistakes_in_json(tmp_path: Path) -> None:
@@ -160,13 +302,13 @@ def tree(folder: Path, files: dict[str, str]) -> Path:
 
 
 def test_sha256_tree(tmp_path: Path) -> None:
-    files = {"a.txt": "a", "b/c.txt": "c"}
+    plain = {"a.txt": "a", "b/c.txt": "c"}
     hashes = {
         sha256_tree(tree(tmp_path / str(number), changed))
         for number, changed in enumerate(
             [
-                files,
-                files | {"a.txt": "A"},
+                plain,
+                plain | {"a.txt": "A"},
                 {"a.txt": "a", "b/d.txt": "c"},
                 {"a.txt": "a", "c.txt": "c"},
                 {"a.txt": "c", "b/c.txt": "a"},

@@ -75,7 +75,7 @@ def folder(data: Path | None) -> Path:
 def items(ask: Ask) -> list[Item]:
     """The problems in the file's order; the target is the test code."""
     found = []
-    for row in _rows(ask.data / FILE):
+    for row in rows(ask.data / FILE):
         text, cue = row["prompt"], ""
         if ask.format == "chat":
             text = f"Complete the following python function.\n\n\n{row['prompt']}"
@@ -119,7 +119,8 @@ def _checked(item: Item, output: str, ask: Ask) -> str:
     return f"{code}\n{item.target}\ncheck({entry_point})"
 
 
-def _rows(path: Path) -> Iterator[dict[str, Any]]:
+def rows(path: Path) -> Iterator[dict[str, Any]]:
+    """The problems of a packed JSON-lines file."""
     try:
         with gzip.open(path, "rt", encoding="utf-8") as handle:
             lines = handle.read().splitlines()

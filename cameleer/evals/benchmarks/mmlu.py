@@ -41,7 +41,7 @@ def items(ask: Ask) -> list[Item]:
         shots = SHOTS[ask.setting] if not ask.grading else 0
         examples = _examples(ask.data / "dev" / f"{subject}_dev.csv", shots)
         head = _head(subject, ask.rule)
-        for number, row in enumerate(_rows(path)):
+        for number, row in enumerate(rows(path)):
             text, cue, meta = _prompt(head, examples, row, ask)
             key = f"mmlu/{subject}/{number}"
             found.append(Item(key, subject, text, cue, row[-1], meta))
@@ -59,7 +59,7 @@ def grade(item: Item, outputs: list[str], ask: Ask) -> Score:
     return Score(value, list(said), note=note)
 
 
-def _rows(path: Path) -> list[list[str]]:
+def rows(path: Path) -> list[list[str]]:
     """Rows of question, four options and letter."""
     if not path.is_file():
         raise UserError("no such file", file=path, hint="MMLU has a folder dev beside test")
@@ -75,7 +75,7 @@ def _rows(path: Path) -> list[list[str]]:
 
 
 def _examples(path: Path, shots: int) -> list[str]:
-    return [f"{_question(row)} {row[-1]}\n\n" for row in _rows(path)[:shots]] if shots else []
+    return [f"{_question(row)} {row[-1]}\n\n" for row in rows(path)[:shots]] if shots else []
 
 
 def _head(subject: str, rule: str) -> str:

@@ -22,10 +22,10 @@ from cameleer.core.artifact import Stage
 from cameleer.core.console import note
 from cameleer.core.errors import UserError
 from cameleer.core.files import read_jsonl, replacing, sha256_file, to_json, write_json, write_jsonl
-from cameleer.data.duplicates import By, Duplicates, find_duplicates
-from cameleer.data.match_page import Shown, page
-from cameleer.data.overlap import Match, find_overlap
-from cameleer.data.probes import KINDS, ItemText, build_index
+from cameleer.data.overlap.duplicates import By, Duplicates, find_duplicates
+from cameleer.data.overlap.page import Shown, page
+from cameleer.data.overlap.probes import KINDS, ItemText, build_index
+from cameleer.data.overlap.search import Match, find_overlap
 
 LISTED = 5  # matches that an item's label lists
 SHOWN = 150  # matches of each benchmark on the page

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cameleer.data.duplicates import Duplicates, find_duplicates, unframed
 from cameleer.data.encode import WITH_INPUT, WITHOUT_INPUT
+from cameleer.data.overlap.duplicates import Duplicates, find_duplicates, unframed
 
 WORDS = [f"w{number}" for number in range(400)]
 

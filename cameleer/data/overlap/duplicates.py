@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from cameleer.chat.conversation import Conversation, read_conversations
 from cameleer.core.console import progress
 from cameleer.data.encode import WITH_INPUT, WITHOUT_INPUT
-from cameleer.data.shingles import (
+from cameleer.data.overlap.shingles import (
     Numbers,
     in_batches,
     numbers,

@@ -28,8 +28,8 @@ import numpy as np
 
 from cameleer.chat.conversation import Conversation, Message, read_conversations
 from cameleer.core.console import progress
-from cameleer.data.duplicates import count_lines, jaccard, source_of
-from cameleer.data.probes import (
+from cameleer.data.overlap.duplicates import count_lines, jaccard, source_of
+from cameleer.data.overlap.probes import (
     ANCHOR,
     FEW,
     KINDS,
@@ -41,7 +41,7 @@ from cameleer.data.probes import (
     Table,
     signs_of,
 )
-from cameleer.data.shingles import (
+from cameleer.data.overlap.shingles import (
     Numbers,
     in_batches,
     numbers,

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cameleer.data.shingles import Numbers, numbers, runs, words
+from cameleer.data.overlap.shingles import Numbers, numbers, runs, words
 
 Ints = NDArray[np.int64]
 

@@ -11,10 +11,10 @@ import pytest
 
 from cameleer import cli
 from cameleer.core.files import read_json, write_jsonl
-from cameleer.data.match_page import Shown, marked, page
-from cameleer.data.matches import LISTED, overlap_stage, write_overlap
-from cameleer.data.overlap import Match, find_overlap
-from cameleer.data.probes import ItemText, build_index, signs_of
+from cameleer.data.overlap.matches import LISTED, overlap_stage, write_overlap
+from cameleer.data.overlap.page import Shown, marked, page
+from cameleer.data.overlap.probes import ItemText, build_index, signs_of
+from cameleer.data.overlap.search import Match, find_overlap
 
 QUESTION = (
     "A caravan of seventeen camels leaves Timbuktu at dawn and walks twelve hours a day through "

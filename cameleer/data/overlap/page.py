@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any, NamedTuple
 
-from cameleer.data.overlap import Match
-from cameleer.data.probes import KINDS, ItemText
-from cameleer.data.shingles import spans, words
+from cameleer.data.overlap.probes import KINDS, ItemText
+from cameleer.data.overlap.search import Match
+from cameleer.data.overlap.shingles import spans, words
 
 RUN = 3  # words in a row that both texts have are marked
 

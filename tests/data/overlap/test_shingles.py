@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cameleer.data import shingles
-from cameleer.data.shingles import (
+from cameleer.data.overlap import shingles
+from cameleer.data.overlap.shingles import (
     in_batches,
     numbers,
     over_cores,

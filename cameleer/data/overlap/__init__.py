@@ -1,0 +1,1 @@
+"""Overlap: what repeats within and across data sets, and which test items stand in them."""
