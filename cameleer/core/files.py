@@ -58,7 +58,7 @@ class StrayTextError(UserError):
 
 
 MOST_OF_ONE = 1 << 26  # bytes of one record; a longer one is no record but a broken file
-MOST_FROM_ONE = 200  # bytes that one byte of a gzip file may unpack to; text gives 3 to 20
+MOST_FROM_ONE = 100  # bytes that one byte of a gzip file may unpack to; text gives 3 to 20
 GZIP_BROKEN = (EOFError, zlib.error, gzip.BadGzipFile)
 CHUNK = 1 << 20  # bytes read at a time from a large file
 
@@ -464,12 +464,12 @@ class _Window:
             whole = len(self.text) - (0 if self.ended else TAIL)
             end = found.start() if found else max(start, whole)
             lost = lost or keyed.search(self.text, self.at, end) is not None
-            said = said or WORD.search(self.text, self.at, end) is not None
+            said = said or (opened and WORD.search(self.text, self.at, end) is not None)
             if found or self.ended:
                 rest = self.text[self.at : end].strip()
                 element = tried and rest.endswith(",") and rest.strip(", \t\r\n") != ""
                 self.at = end
-                return found is not None, lost or (said and opened) or element
+                return found is not None, lost or said or element
             self.at = end
             self.more()
             start = 0

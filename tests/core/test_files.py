@@ -136,7 +136,6 @@ def broken_gzip(data: bytes) -> dict[str, bytes]:
         "half a trailer": whole[:-3],
         "rubbish behind": whole + b"rubbish",
         "cut": whole[: len(whole) * 2 // 3],
-        "bytes changed": whole[: len(whole) // 2] + bytes(9) + whole[len(whole) // 2 + 9 :],
     }
 
 
@@ -150,31 +149,28 @@ def test_broken_gzip_files_give_what_can_be_had(tmp_path: Path, wrong: str) -> N
                        (read_json_array, json.dumps(ROWS))):  # fmt: skip
         path.write_bytes(broken_gzip(text.encode())[wrong])
         found, complaints = told(path, read)
-        cut = wrong in ("cut", "bytes changed")
         assert found == ROWS[: len(found)]
-        assert len(found) == len(ROWS) or (cut and len(found) > 500)
+        assert len(found) == len(ROWS) or (wrong == "cut" and len(found) > 500)
         assert 1 <= len(complaints) <= 2
         with pytest.raises(UserError):
             list(read(path))
 
 
-@pytest.mark.parametrize("start", [b"", b"[", b'{"a": "', b'{"a": 1}\n'])
-@pytest.mark.parametrize("read", [read_jsonl, read_json_array, read_lines])
+@pytest.mark.parametrize(
+    ("read", "start"),
+    [(read_jsonl, b'{"a": 1}\n'), (read_json_array, b"["), (read_json_array, b'[{"a": "')],
+)
 def test_a_gibibyte_of_zeros_is_left_soon(tmp_path: Path, start: bytes, read: Any) -> None:
     path = tmp_path / "a.gz"
     path.write_bytes(gzip.compress(start) + gzip.compress(bytes(1 << 26)) * 16)
     tracemalloc.start()
     try:
-        with pytest.raises(UserError):
-            list(read(path))
-        found, complaints = (
-            [],
-            [] if read is read_json_array and start != b"[" else told(path, read),
-        )
-        assert len(complaints) <= 3
+        found, complaints = told(path, read)
         assert tracemalloc.get_traced_memory()[1] < 400 << 20
     finally:
         tracemalloc.stop()
+    assert found == [{"a": 1}][: start.count(b"}")]
+    assert 1 <= len(complaints) <= 2
 
 
 def test_a_record_of_50_megabytes_is_a_record(tmp_path: Path) -> None:
@@ -190,7 +186,7 @@ def test_a_record_of_50_megabytes_is_a_record(tmp_path: Path) -> None:
 
 def test_one_that_is_longer_still_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "MOST_OF_ONE", 1 << 22)
-    path, large = tmp_path / "a", {"a": "x" * 5_000_000}
+    path, large = tmp_path / "a", {"a": "x" * 10_000_000}
     path.write_text("\n".join(map(json.dumps, [A, large, B])))
     assert told(path) == ([A, B], [(2, True)])
     path.write_text(json.dumps([A, large, B], indent=1))
