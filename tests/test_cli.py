@@ -1,6 +1,7 @@
 """The command contract: help with an example, one JSON object, one line for the user's mistakes."""
 
 import errno
+import gzip
 import json
 import os
 import subprocess
@@ -181,6 +182,69 @@ def test_data_convert(run: Run, world: Path, tmp_path: Path) -> None:
 def test_data_convert_stops_at_the_limit(run: Run, world: Path, tmp_path: Path) -> None:
     run("data", "convert", "cot", "--from", world, "-o", "cot.jsonl", "--limit", 3)
     assert len(rows(tmp_path / "cot.jsonl")) == 3
+
+
+@pytest.fixture
+def partly_broken(tmp_path: Path) -> Path:
+    """Alpaca's file with three records, of which the second, on line 3, is broken."""
+    folder = tmp_path / "alpaca"
+    folder.mkdir()
+    records = [json.dumps({"instruction": f"i{n}", "input": "", "output": "o"}) for n in range(3)]
+    text = "[\n" + ",\n".join(records) + "\n]"
+    (folder / "alpaca_data.json").write_text(text.replace('"i1"', '"i1'))
+    return folder
+
+
+def test_data_convert_lists_bad_records(run: Run, partly_broken: Path, tmp_path: Path) -> None:
+    convert = ("data", "convert", "stanford_alpaca", "--from", partly_broken, "-o", "o.jsonl")
+    done = run(*convert, "--json")
+    facts, file = done.json, partly_broken / "alpaca_data.json"
+    assert [facts[name] for name in ("read", "kept", "dropped: bad record")] == [3, 2, 1]
+    assert facts["bad_records"] == "o.bad.jsonl"
+    [bad] = rows(tmp_path / "o.bad.jsonl")
+    assert (bad["file"], bad["line"], bad["field"]) == (str(file), 3, None)
+    assert "broken JSON" in bad["reason"]
+    assert f"{file}:3" in done.err
+    assert [row["id"] for row in rows(tmp_path / "o.jsonl")] == [
+        "stanford_alpaca_0",
+        "stanford_alpaca_2",
+    ]
+    file.write_text(file.read_text().replace('"i1', '"i1"'))
+    assert "bad_records" not in run(*convert, "--json").json
+    assert not (tmp_path / "o.bad.jsonl").exists()
+
+
+def test_data_convert_strict_stops_at_the_first(
+    run: Run, partly_broken: Path, tmp_path: Path
+) -> None:
+    convert = ("data", "convert", "stanford_alpaca", "--from", partly_broken, "-o", "o.jsonl")
+    said = run(*convert, "--strict").mistake
+    assert said.startswith(f"{partly_broken / 'alpaca_data.json'}:3: broken JSON")
+    assert not list(tmp_path.glob("*.jsonl"))
+
+
+def test_data_convert_of_nothing_that_can_be_used(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    file = tmp_path / "a" / "alpaca_data.json"
+    convert = ("data", "convert", "stanford_alpaca", "--from", "a", "-o", "o.jsonl")
+    file.write_text('[{"instruction": 3}, {}]')
+    done = run(*convert)
+    assert done.code == 2
+    assert "error: o.bad.jsonl: none of 2 records could be used" in done.err
+    assert len(rows(tmp_path / "o.bad.jsonl")) == 2
+    for text in ("", " \n", "[]", '{"instruction": "i"}', "[" + "[" * 100_000):
+        file.write_text(text)
+        assert run(*convert).code == 2
+    for data in (gzip.compress(b'[{"instruction": "i"')[:-9], b"\xff\xfe[\0", b"\0" * 99):
+        file.write_bytes(data)
+        assert run(*convert).code == 2
+    file.unlink()
+    file.mkdir()
+    assert "is a folder" in run(*convert).mistake
+    file.rmdir()
+    file.symlink_to(file)
+    assert run(*convert).mistake
+    assert not (tmp_path / "o.jsonl").exists()
 
 
 def test_native_files_are_found_by_environment(

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from cameleer.core import files
 from cameleer.core.errors import UserError
-from cameleer.core.files import read_json_array
+from cameleer.core.files import StrayTextError, read_json_array
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=30),
@@ -166,3 +167,90 @@ def test_a_gzip_file_that_ends_early_or_swells(tmp_path: Path) -> None:
     assert len(bad) == 1
     path.write_bytes(gzip.compress(b"[1" + b" " * (1 << 28)))
     assert len(told(path)[1]) == 1
+
+
+def lost_and_stray(path: Path) -> tuple[list[Any], list[bool]]:
+    """What is read, and of each complaint whether it is of a record."""
+    bad: list[UserError] = []
+    found = [value for _, value in read_json_array(path, bad.append)]
+    return found, [not isinstance(error, StrayTextError) for error in bad]
+
+
+A, B, C = ({"id": n, "said": [{"by": "x"}, {"by": "}, {"}]} for n in range(3))
+TEXT_B = json.dumps(B)
+LOST = [True]
+STRAY = [False]
+
+
+@pytest.mark.parametrize("chunk", [30, 1 << 18])
+@pytest.mark.parametrize("place", [0, 1, 2])
+@pytest.mark.parametrize(
+    ("text", "complaints"),
+    [
+        (TEXT_B.replace('"id": 1', 'id": 1'), LOST),
+        (TEXT_B.replace('"said', "said"), LOST),
+        (TEXT_B.replace("]}", "}"), LOST),  # a bracket
+        (TEXT_B[:-1], LOST),  # its last brace
+        (TEXT_B[1:], LOST),  # its first brace
+        (TEXT_B[:-2] + "\\" + TEXT_B[-2:], LOST),
+        (TEXT_B[:20], LOST),
+        (TEXT_B[22:], LOST),
+        (TEXT_B.replace(", ", "}, ", 1), LOST),  # closed too early
+        (TEXT_B.replace('"id": 1', '"id": 1' + "0" * 5000), LOST),
+        (TEXT_B.replace("[", "[" * 100_000), LOST),
+        ("null", []),
+        ("~garbage~", LOST),
+        ('"id": 1}', LOST),
+    ],
+)
+def test_a_broken_record_costs_itself_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, complaints: list[bool], place: int,
+    chunk: int,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(files, "CHUNK", chunk)
+    records = [json.dumps(A), json.dumps(C)]
+    records.insert(place, text)
+    path = write(tmp_path, f"[\n{','.join(records)}]\n")
+    found, told_of = lost_and_stray(path)
+    assert [one for one in found if one is not None] == [A, C]
+    if place < 2 or text != TEXT_B[22:]:  # what is last may be the rest of the one before it
+        assert told_of == complaints or (place == 2 and told_of == STRAY)
+
+
+@pytest.mark.parametrize("chunk", [30, 1 << 18])
+@pytest.mark.parametrize(
+    "between", ["", " ", ",,", ",\n,", "}, ", "], ", "], [", ", [", ", {", "~garbage~", ", ~", "[,"]
+)
+def test_text_between_records_costs_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, between: str, chunk: int
+) -> None:
+    monkeypatch.setattr(files, "CHUNK", chunk)
+    path = write(tmp_path, f"[{json.dumps(A)}{between}{json.dumps(C)}]")
+    found, told_of = lost_and_stray(path)
+    assert found == [A, C]
+    assert set(told_of) == {False}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" + '{"a": ' * 50_000,
+        "[" + '{"a": [' * 50_000,
+        "[" + "[" * 500_000,
+        "[" + "{" * 500_000,
+        "[" + '"' * 500_001,
+        "[[" + '{"a": 1}, ' * 30_000,
+        "[" + '{"a": 1, ' * 30_000,
+        "[" + '{"a": "1}, ' * 30_000,
+        "[" + '{"},{":1,' * 10_000,
+        '[{"a": "' + "x" * 3_000_000,
+        "[" + ", ".join(json.dumps({f"{n}": 1})[:-1] for n in range(5000)),
+    ],
+    ids=range(11),
+)
+def test_time_grows_with_the_size_alone(tmp_path: Path, text: str) -> None:
+    """Each of these took minutes where one more look at the whole chunk was had by record."""
+    path = write(tmp_path, text)
+    start = time.process_time()
+    assert lost_and_stray(path)[1]
+    assert time.process_time() - start < 5
