@@ -408,6 +408,10 @@ class _Window:
         if not isinstance(value, dict):
             if self.mending and (key or not VALUE_ENDS.match(self.text, end)):
                 raise self.error("broken JSON: expecting an object")
+            if self.mending and isinstance(value, list) and self.keys:
+                record = re.compile(r"\{\s*" + _first_key(self.keys))
+                if record.search(self.text, self.at, end):
+                    raise self.error("broken JSON: a list around records")
             return
         self.keys[next(iter(value), "")] = None
         if key and key[1] not in self.keys and (len(value) < self.size or not self.size):

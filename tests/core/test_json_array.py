@@ -219,7 +219,8 @@ def test_a_broken_record_costs_itself_alone(
 
 @pytest.mark.parametrize("chunk", [30, 1 << 18])
 @pytest.mark.parametrize(
-    "between", ["", " ", ",,", ",\n,", "}, ", "], ", "], [", ", [", ", {", "~garbage~", ", ~", "[,"]
+    "between",
+    ["", " ", ",,", ",\n,", "}, ", "], ", "], [", ", [", ", {", "~garbage~", ", ~", "[,"],
 )
 def test_text_between_records_costs_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, between: str, chunk: int
@@ -254,3 +255,35 @@ def test_time_grows_with_the_size_alone(tmp_path: Path, text: str) -> None:
     start = time.process_time()
     assert lost_and_stray(path)[1]
     assert time.process_time() - start < 5
+
+
+RECORDS_ABC = [{"first": n, "b": "}, {", "c": [{"b": "é"}]} for n in range(4)]
+JUNK = [
+    "[1, ",
+    *'{}[],:"\\19 ~\0',
+    '"b"',
+    '"first"',
+    '{"b": 1}',
+    "null",
+    '": ',
+    "\\u12",
+    "é",
+    "\udcff",
+    "\n",
+]
+
+
+@settings(deadline=None, max_examples=300)
+@given(junk=st.lists(st.sampled_from(JUNK), max_size=12), chunk=st.sampled_from([8, 40, 1 << 18]))
+def test_any_junk_between_records_costs_none(
+    tmp_path_factory: pytest.TempPathFactory, junk: list[str], chunk: int
+) -> None:
+    *before, last = map(json.dumps, RECORDS_ABC)
+    text = f"[{', '.join(before)}, {''.join(junk)}, {last}]"
+    path = write(tmp_path_factory.mktemp("a"), text.encode(errors="surrogateescape"))
+    size, files.CHUNK = files.CHUNK, chunk
+    try:
+        found, _ = lost_and_stray(path)
+    finally:
+        files.CHUNK = size
+    assert [one for one in found if one in RECORDS_ABC] == RECORDS_ABC
