@@ -357,9 +357,9 @@ def data_overlap(
 
     Example: `cameleer data overlap dolly.jsonl alpaca.jsonl --remove near -o clean`
     """
-    import os
     import tempfile
 
+    from cameleer.core.cores import cores as all_cores
     from cameleer.core.files import read_json
     from cameleer.data.overlap.matches import overlap_stage, write_overlap
     from cameleer.data.overlap.probes import ItemText
@@ -381,7 +381,7 @@ def data_overlap(
         files = [one for one in files if str(one) not in names]
         names = list(READERS) if "all" in names else list(dict.fromkeys(names))
     items = [ItemText(*one) for name in names for one in texts(name, data)]
-    cores = cores or len(os.sched_getaffinity(0))
+    cores = cores or all_cores()
     if output is None:
         with tempfile.TemporaryDirectory() as folder:
             facts = write_overlap(Path(folder), files, items, by.value, (), cores)

@@ -12,7 +12,6 @@ import fcntl
 import hashlib
 import importlib.metadata
 import json
-import os
 import platform
 import shutil
 import sys
@@ -25,6 +24,7 @@ from typing import Any
 
 import cameleer
 from cameleer.core.console import note
+from cameleer.core.cores import cores
 from cameleer.core.errors import UserError
 from cameleer.core.files import read_json, sha256_tree, write_json
 
@@ -192,8 +192,6 @@ def environment() -> dict[str, Any]:
         "cameleer": cameleer.__version__,
         "python": sys.version.split()[0],
         "platform": platform.platform(),
-        "cores": len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count(),
+        "cores": cores(),
         **versions,
     }

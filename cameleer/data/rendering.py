@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 from cameleer.chat.conversation import Conversation, read_conversations, to_conversation
 from cameleer.chat.render import Renderer
 from cameleer.core.console import progress
+from cameleer.core.cores import cores
 from cameleer.core.errors import UserError
 from cameleer.core.files import replacing
 
@@ -82,16 +83,16 @@ def by_all_cores(path: Path, renderer: Renderer, work: Work[Found]) -> Iterator[
     `work` and what it returns go from process to process: a function of a module, and bytes. A
     small or packed file is done by this process alone. Raises what `read_conversations` raises.
     """
-    cores = len(os.sched_getaffinity(0))
+    workers = cores()
     large = path.is_file() and path.suffix != ".gz" and path.stat().st_size >= SMALL
-    if cores < 2 or not large:
+    if workers < 2 or not large:
         conversations = read_conversations(path)
         while stretch := list(islice(conversations, CONVERSATIONS)):
             yield work(renderer, stretch)
         return
     try:
         with progress(f"render {path.name}", path.stat().st_size, in_bytes=True) as ticker:
-            for block, found in _in_order(cores, renderer, work, blocks(path)):
+            for block, found in _in_order(workers, renderer, work, blocks(path)):
                 yield found
                 ticker.advance(block.end - block.begin)
     except UnreadableError:
@@ -100,18 +101,18 @@ def by_all_cores(path: Path, renderer: Renderer, work: Work[Found]) -> Iterator[
 
 
 def _in_order(
-    cores: int, renderer: Renderer, work: Work[Found], parts: Iterable[Block]
+    workers: int, renderer: Renderer, work: Work[Found], parts: Iterable[Block]
 ) -> Iterator[tuple[Block, Found]]:
     """Results in the order of the blocks, of which few are under way, so that few are in memory.
 
     Processes are started anew, not forked: threads that the tokenizer may have do not outlive that.
     """
-    pool = ProcessPoolExecutor(cores, get_context("spawn"), _begin, (renderer, work))
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), _begin, (renderer, work))
     waiting: deque[tuple[Block, Future[Found]]] = deque()
     try:
         for part in parts:
             waiting.append((part, pool.submit(_one, part)))
-            if len(waiting) > 2 * cores:
+            if len(waiting) > 2 * workers:
                 block, future = waiting.popleft()
                 yield block, future.result()
         while waiting:

@@ -33,6 +33,7 @@ from functools import cache
 from pathlib import Path
 
 from cameleer.core.console import warn
+from cameleer.core.cores import cores
 from cameleer.core.errors import UserError
 
 MEMORY = 1 << 30  # bytes of address space
@@ -55,8 +56,7 @@ def run_programs(programs: Sequence[str], timeout: float = TIMEOUT) -> list[Verd
 
     A program passes if it runs to its last line: leaving early, with whatever exit status, fails.
     """
-    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    with ThreadPoolExecutor(workers) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         verdicts = list(pool.map(lambda program: run_program(program, timeout), programs))
     for level in {verdict.level for verdict in verdicts}:
         _warn_once(level)
