@@ -125,7 +125,7 @@ IN_JSON: dict[str, Mutation] = {
     "lost comma": _text(r",", ""),
     "comma too many": _text(r",", ",,"),
     "lost colon": _text(r":", " "),
-    "bad escape": _text(r"[a-z]", r"\\x"),
+    "bad escape": _text(r"[a-z]", "\\x"),
 }
 IN_TEXT: dict[str, Mutation] = {
     "cut": _cut,
