@@ -55,7 +55,7 @@ def encode(messages: list[dict[str, str]], tokenizer: Any, limit: int) -> tuple[
 
 def main() -> None:
     """Encode the sample, on one core; say what processor time that took."""
-    from cameleer.core.files import read_jsonl
+    from cameleer.core.jsonl import read_jsonl
     from cameleer.model.load import load_tokenizer
 
     job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))

@@ -12,7 +12,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from cameleer.core.files import read_jsonl, write_jsonl
+from cameleer.core.files import write_jsonl
+from cameleer.core.jsonl import read_jsonl
 from cameleer.engines.transformers import TransformersEngine
 from cameleer.evals.benchmarks.mmlu import LETTERS
 from cameleer.evals.runner import SAMPLES, EvalSpec, eval_stage, evaluate, prompts

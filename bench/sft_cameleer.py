@@ -17,7 +17,8 @@ from cameleer.chat.conversation import Conversation, Message
 from cameleer.chat.render import render
 from cameleer.chat.template import template_named
 from cameleer.core.errors import UserError
-from cameleer.core.files import read_jsonl, write_jsonl
+from cameleer.core.files import write_jsonl
+from cameleer.core.jsonl import read_jsonl
 
 IGNORED = -100  # label of a token that is not in the loss, as TRL takes it
 

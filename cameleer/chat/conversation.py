@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from cameleer.core.errors import UserError
-from cameleer.core.files import read_jsonl
+from cameleer.core.jsonl import read_jsonl
 
 Role = Literal["system", "user", "assistant"]
 ROLES: tuple[str, ...] = get_args(Role)

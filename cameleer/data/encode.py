@@ -10,7 +10,8 @@ from typing import Any
 
 from cameleer.chat.conversation import Conversation, Message
 from cameleer.core.errors import UserError
-from cameleer.core.files import read_json_array, read_jsonl
+from cameleer.core.json_array import read_json_array
+from cameleer.core.jsonl import read_jsonl
 from cameleer.data.source import Convert, Dropped, Made
 
 Templates = tuple[tuple[str, str, float], ...]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cameleer.core.errors import UserError
-from cameleer.core.files import GZIP_BROKEN, open_bytes
+from cameleer.core.jsonl import GZIP_BROKEN, open_bytes
 from cameleer.data.encode import Row, array_rows, jsonl_rows
 from cameleer.data.source import Card, Convert, native_files
 

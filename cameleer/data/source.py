@@ -22,8 +22,8 @@ from typing import Any, TypeVar
 from cameleer.chat.conversation import Conversation
 from cameleer.chat.render import Rule
 from cameleer.core.errors import UserError
-from cameleer.core.files import OnBad, StrayTextError
 from cameleer.core.folders import locate
+from cameleer.core.jsonl import OnBad, StrayTextError
 from cameleer.core.plugins import plugin, plugins
 
 R = TypeVar("R")
@@ -114,12 +114,16 @@ class Convert:
             next(self.numbers)
             self.pass_draw()
             self.drop(error)
-        elif self.strict:
-            raise error
         else:
-            self.counts["passed over: text between records"] += 1
-            if self.on_bad:
-                self.on_bad(error)
+            self.pass_over(error)
+
+    def pass_over(self, error: StrayTextError) -> None:
+        """Count and tell text that is no record, or raise what is wrong with it."""
+        if self.strict:
+            raise error
+        self.counts["passed over: text between records"] += 1
+        if self.on_bad:
+            self.on_bad(error)
 
     def pass_draw(self) -> None:
         """Draw for a record that cannot, so that it changes no draw of those behind it."""

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cameleer.core.errors import UserError, unknown
-from cameleer.core.files import read_json, read_jsonl
+from cameleer.core.files import read_json
 from cameleer.core.folders import locate
+from cameleer.core.jsonl import read_jsonl
 from cameleer.evals.benchmark import Ask, benchmark_named
 from cameleer.evals.benchmarks import codex_humaneval, gsm, mmlu
 

@@ -16,7 +16,8 @@ from cameleer.core.artifact import Stage
 from cameleer.core.config import Config
 from cameleer.core.console import progress
 from cameleer.core.errors import UserError
-from cameleer.core.files import JsonlLog, read_jsonl, sha256_file, write_json, write_jsonl
+from cameleer.core.files import JsonlLog, sha256_file, write_json, write_jsonl
+from cameleer.core.jsonl import read_jsonl
 from cameleer.engines.engine import Engine, Request
 from cameleer.evals.benchmark import Ask, Benchmark, benchmark_named
 from cameleer.evals.extract import NO_ANSWER

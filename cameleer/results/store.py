@@ -15,7 +15,8 @@ from typing import Any
 
 from cameleer.core.artifact import MANIFEST
 from cameleer.core.errors import UserError
-from cameleer.core.files import read_json, read_jsonl
+from cameleer.core.files import read_json
+from cameleer.core.jsonl import read_jsonl
 
 STUDY = "study.json"
 

@@ -18,7 +18,8 @@ from cameleer.chat.template import template_named
 from cameleer.core.artifact import SCRATCH, Stage, fingerprint_of
 from cameleer.core.console import Ticker, note, progress
 from cameleer.core.errors import UserError
-from cameleer.core.files import JsonlLog, read_jsonl
+from cameleer.core.files import JsonlLog
+from cameleer.core.jsonl import read_jsonl
 from cameleer.data.loader import (
     Row,
     Tokens,

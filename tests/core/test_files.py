@@ -14,15 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cameleer.core import files
+from cameleer.core import json_array, jsonl
 from cameleer.core.errors import UserError
 from cameleer.core.files import (
     JsonlLog,
-    StrayTextError,
     read_json,
-    read_json_array,
-    read_jsonl,
-    read_lines,
     read_text,
     replacing,
     sha256_file,
@@ -30,6 +26,8 @@ from cameleer.core.files import (
     write_json,
     write_jsonl,
 )
+from cameleer.core.json_array import read_json_array
+from cameleer.core.jsonl import StrayTextError, read_jsonl, read_lines
 
 rows = st.lists(
     st.dictionaries(st.text(max_size=5), st.integers() | st.text() | st.none(), max_size=3),
@@ -185,7 +183,8 @@ def test_a_record_of_50_megabytes_is_a_record(tmp_path: Path) -> None:
 
 
 def test_one_that_is_longer_still_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "MOST_OF_ONE", 1 << 22)
+    for module in (json_array, jsonl):
+        monkeypatch.setattr(module, "MOST_OF_ONE", 1 << 22)
     path, large = tmp_path / "a", {"a": "x" * 10_000_000}
     path.write_text("\n".join(map(json.dumps, [A, large, B])))
     assert told(path) == ([A, B], [(2, True)])

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cameleer.core import files
+from cameleer.core import json_array
 from cameleer.core.errors import UserError
-from cameleer.core.files import StrayTextError, read_json_array
+from cameleer.core.json_array import read_json_array
+from cameleer.core.jsonl import StrayTextError
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=30),
@@ -40,11 +41,11 @@ def test_values_and_lines(
 ) -> None:  # fmt: skip
     text = "\n" + json.dumps(rows, indent=indent, ensure_ascii=ascii_only) + "\r\n"
     path = write(tmp_path_factory.mktemp("a"), text)
-    before, files.CHUNK = files.CHUNK, chunk
+    before, json_array.CHUNK = json_array.CHUNK, chunk
     try:
         read = list(read_json_array(path))
     finally:
-        files.CHUNK = before
+        json_array.CHUNK = before
     assert [value for _, value in read] == rows
     if indent is None:
         assert [line for line, _ in read] == [2] * len(rows)
@@ -81,7 +82,7 @@ def test_lines_of_indented_records(tmp_path: Path) -> None:
 def test_mistakes_name_their_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, line: int, says: str, chunk: int
 ) -> None:
-    monkeypatch.setattr(files, "CHUNK", chunk)
+    monkeypatch.setattr(json_array, "CHUNK", chunk)
     with pytest.raises(UserError, match=says) as caught:
         list(read_json_array(write(tmp_path, text)))
     assert caught.value.line == line
@@ -89,7 +90,7 @@ def test_mistakes_name_their_line(
 
 @pytest.mark.parametrize("chunk", [1, 4, 1 << 20])
 def test_text_that_is_not_utf8(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
-    monkeypatch.setattr(files, "CHUNK", chunk)
+    monkeypatch.setattr(json_array, "CHUNK", chunk)
     path = write(tmp_path, b'["\xc3\xa9",\n"\xc3\xa9",\n"\xe9"]')
     with pytest.raises(UserError, match="not UTF-8") as caught:
         list(read_json_array(path))
@@ -98,12 +99,12 @@ def test_text_that_is_not_utf8(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
 
 def test_a_mistake_early_in_a_large_file_is_found_early(tmp_path: Path) -> None:
     path = write(tmp_path, '[{"a": 1}, {"a" 1}, ' + '{"b": "' + "x" * (20 << 20) + '"}]')
-    with files._Window(path) as window:
+    with json_array._Window(path) as window:
         window.next_character()
         window.at = 11
         with pytest.raises(UserError, match="broken JSON"):
             window.value()
-        assert len(window.text) <= files.CHUNK
+        assert len(window.text) <= json_array.CHUNK
 
 
 def test_missing_files_and_folders(tmp_path: Path) -> None:
@@ -207,7 +208,7 @@ def test_a_broken_record_costs_itself_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, complaints: list[bool], place: int,
     chunk: int,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(files, "CHUNK", chunk)
+    monkeypatch.setattr(json_array, "CHUNK", chunk)
     records = [json.dumps(A), json.dumps(C)]
     records.insert(place, text)
     path = write(tmp_path, f"[\n{','.join(records)}]\n")
@@ -225,7 +226,7 @@ def test_a_broken_record_costs_itself_alone(
 def test_text_between_records_costs_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, between: str, chunk: int
 ) -> None:
-    monkeypatch.setattr(files, "CHUNK", chunk)
+    monkeypatch.setattr(json_array, "CHUNK", chunk)
     path = write(tmp_path, f"[{json.dumps(A)}{between}{json.dumps(C)}]")
     found, told_of = lost_and_stray(path)
     assert found == [A, C]
@@ -281,9 +282,9 @@ def test_any_junk_between_records_costs_none(
     *before, last = map(json.dumps, RECORDS_ABC)
     text = f"[{', '.join(before)}, {''.join(junk)}, {last}]"
     path = write(tmp_path_factory.mktemp("a"), text.encode(errors="surrogateescape"))
-    size, files.CHUNK = files.CHUNK, chunk
+    size, json_array.CHUNK = json_array.CHUNK, chunk
     try:
         found, _ = lost_and_stray(path)
     finally:
-        files.CHUNK = size
+        json_array.CHUNK = size
     assert [one for one in found if one in RECORDS_ABC] == RECORDS_ABC

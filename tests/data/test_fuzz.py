@@ -60,6 +60,10 @@ SHAPES = (
         "flan_v2", "tulu_v2_resampled_flan_50k.jsonl", "lines",
         "flan_v2/tulu_v2_resampled_flan_50k.jsonl",
     ),
+    Shape(
+        "super_ni", "tasks/task1_a.json", "list",
+        "super_ni/tasks/task843_financial_phrasebank_classification.json",
+    ),
     Shape("cot", "cot_zsopt.jsonl", "lines", "cot/cot_zsopt.jsonl", "fixed"),
     Shape("cot", "gsm8k_train.tsv", "text", "cot/gsm8k_train.tsv", "fixed"),
 )  # fmt: skip
@@ -82,7 +86,7 @@ def invented(shape: Shape, count: int) -> list[str]:
             "dolly": {"instruction": say(), "context": say(0), "response": say(), "category": "x"},
             "baize": {"topic": say(), "input": f"The conversation. {rounds}[|Human|] "},
             "sharegpt": {"id": say(), "conversations": turns},
-            "jsonl": {"id": say(), "messages": turns},
+            "jsonl": {"id": f"{say()} {draw.random()}", "messages": turns},
             "self_instruct": {"id": say(), "instruction": say(), "instances": [instance]},
             "unnatural_instructions": {"instruction": say(), "instances": [instance]},
             "oasst1": {
@@ -91,6 +95,7 @@ def invented(shape: Shape, count: int) -> list[str]:
             },
             "flan_v2": {"inputs": say(), "targets": say()},
             "cot": {"inputs": say(), "targets": say()},
+            "super_ni": {"id": f"{say()} {draw.random()}", "input": say(), "output": [say()]},
         }.get(shape.source, {"instruction": say(), "input": say(0), "output": say()})
 
     if shape.layout == "text":
@@ -108,7 +113,10 @@ def real(shape: Shape, root: Path) -> list[str]:
         if shape.real.endswith(".json")
         else map(json.loads, text.strip().split("\n"))
     )
-    records = [json.dumps(row, ensure_ascii=False) for row in rows]
+    records = [
+        json.dumps(row, ensure_ascii=False)
+        for row in (rows["Instances"] if isinstance(rows, dict) else rows)
+    ]
     return [record for record in records if len(record) < 12_000]
 
 
@@ -141,12 +149,16 @@ class Layout(NamedTuple):
         return found
 
 
+TASK = b'{"Definition": ["Do."], "Positive Examples": [],\n"Instances": ['
+
+
 def layout(draw: Random, shape: Shape) -> Layout:
     packed = draw.random() < 0.1
     if shape.layout != "list":
         return Layout(b"", b"\n", draw.choice([b"", b"\n"]), packed)
     between = draw.choice([b", ", b",\n", b",\n  ", b",", b"\n,\r\n\t"])
-    return Layout(b"[" + between.replace(b",", b""), between, b"\n]", packed)
+    before, after = (TASK, b'\n], "x": ["y"]}') if shape.source == "super_ni" else (b"[", b"\n]")
+    return Layout(before + between.replace(b",", b""), between, after, packed)
 
 
 class Read(NamedTuple):
@@ -155,8 +167,18 @@ class Read(NamedTuple):
     bad: list[UserError]
 
 
+def write(shape: Shape, folder: Path, data: bytes) -> None:
+    file = folder / shape.file
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes(data)
+    if shape.source == "super_ni":
+        tasks = folder / "splits/default/train_tasks.txt"
+        tasks.parent.mkdir(parents=True, exist_ok=True)
+        tasks.write_text(f"{file.stem}\n")
+
+
 def read(shape: Shape, folder: Path, data: bytes, rule: Rule) -> Read:
-    (folder / shape.file).write_bytes(data)
+    write(shape, folder, data)
     bad: list[UserError] = []
     stream, counts = convert(shape.source, folder, rule, on_bad=bad.append)
     return Read(list(stream), counts, bad)
@@ -215,7 +237,7 @@ def check(shape: Shape, folder: Path, draw: Random, records: list[str], kind: st
 
 def strict(shape: Shape, folder: Path, data: bytes, rule: Rule, bad: list[UserError]) -> None:
     """The first bad record ends it, in one line with file and line."""
-    (folder / shape.file).write_bytes(data)
+    write(shape, folder, data)
     stream, _ = convert(shape.source, folder, rule, strict=True)
     if not bad:
         list(stream)

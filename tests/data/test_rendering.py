@@ -22,7 +22,8 @@ from cameleer.chat.conversation import Conversation, Message, read_conversations
 from cameleer.chat.render import Renderer, render
 from cameleer.chat.template import template_named
 from cameleer.core.errors import UserError
-from cameleer.core.files import read_jsonl, write_jsonl
+from cameleer.core.files import write_jsonl
+from cameleer.core.jsonl import read_jsonl
 from cameleer.data import rendering
 from cameleer.data.loader import tokenise
 from cameleer.data.rendering import blocks, read_block, render_file

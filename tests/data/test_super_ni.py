@@ -269,8 +269,9 @@ def test_json_that_breaks_within_the_instances(tmp_path: Path) -> None:
         write(root, a=broken)
         found, counts, [error] = read(root)
         assert [one.id for one in found] == [f"super_ni_t-{n}" for n in kept]
-        assert counts["read"] == len(kept) + 1
-        near = broken.split("\n")[(error.line or 0) - 3 :][:4]
+        assert counts["read"] == len(kept) + (broken != joined)
+        assert counts["passed over: text between records"] == (broken == joined)
+        near = broken.split("\n")[(error.line or 0) - 4 :][:10]  # a record has its first line
         assert any(seen in line for line in near)
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from cameleer.core.files import read_jsonl, write_jsonl
+from cameleer.core.files import write_jsonl
+from cameleer.core.jsonl import read_jsonl
 from cameleer.train.config import TrainConfig
 
 WORDS = ["where", "does", "the", "camel", "live", "in", "desert", "is", "little", "water", "and"]

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from cameleer.core.errors import UserError
-from cameleer.core.files import read_jsonl
+from cameleer.core.jsonl import read_jsonl
 from cameleer.model.adapters import LoraSpec
 from cameleer.train import loop
 from cameleer.train.checkpoint import load_state, save_state

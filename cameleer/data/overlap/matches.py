@@ -21,7 +21,8 @@ from typing import Any
 from cameleer.core.artifact import Stage
 from cameleer.core.console import note
 from cameleer.core.errors import UserError
-from cameleer.core.files import read_jsonl, replacing, sha256_file, to_json, write_json, write_jsonl
+from cameleer.core.files import replacing, sha256_file, to_json, write_json, write_jsonl
+from cameleer.core.jsonl import read_jsonl
 from cameleer.data.overlap.duplicates import By, Duplicates, find_duplicates
 from cameleer.data.overlap.page import Shown, page
 from cameleer.data.overlap.probes import KINDS, ItemText, build_index

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from cameleer.core.files import read_lines
+from cameleer.core.jsonl import read_lines
 from cameleer.data.encode import Row, exchange, jsonl_rows, question_lines, rows_in
 from cameleer.data.source import Card, Convert, Download, Dropped, Made
 

@@ -24,7 +24,7 @@ from functools import partial
 from pathlib import Path
 
 from cameleer.core.errors import UserError
-from cameleer.core.files import StrayTextError, read_jsonl
+from cameleer.core.jsonl import StrayTextError, read_jsonl
 from cameleer.data.encode import Row, exchange, jsonl_rows, question_lines
 from cameleer.data.source import Card, Convert, Download, Dropped, Made
 

@@ -27,7 +27,8 @@ from pathlib import Path
 from typing import Any
 
 from cameleer.core.errors import UserError
-from cameleer.core.files import open_bytes, read_lines
+from cameleer.core.json_array import read_json_array
+from cameleer.core.jsonl import StrayTextError, open_bytes, read_lines
 from cameleer.data.encode import Row, exchange, instruct
 from cameleer.data.source import Card, Convert, Download, Dropped, Made
 
@@ -54,11 +55,6 @@ CARD = Card(
 
 ZERO_SHOT, FEW_SHOT, EXAMPLES = 60, 20, 2  # instances of a task, and examples before the latter
 NAME = re.compile(r"[A-Za-z0-9_.-]{1,200}")
-INSTANCES = re.compile(r'"Instances"\s*:\s*\[\s*')
-DECODER = json.JSONDecoder()
-DELIMITER = re.compile(r"\s*(,\s*(?=[^]\s])|(?=\]))")
-NOT_UTF8 = re.compile("[\udc80-\udcff]")  # what the decoder makes of bytes that are not UTF-8
-NEXT = re.compile(r"\}\s*,?\s*(?=\{)")  # where, after a broken instance, another may begin
 
 
 def convert(job: Convert) -> Iterator[Made]:
@@ -186,66 +182,38 @@ def _text(job: Convert, row: Row, values: object, key: str, field: str) -> str:
 
 
 def _read(job: Convert, path: Path) -> tuple[dict[str, Any], list[Row | None]]:
-    """A task without its instances, and these; None for each that is broken, and dropped."""
-    with open_bytes(path) as handle:
-        text = handle.read().decode("utf-8-sig", "surrogateescape")
-    found = INSTANCES.search(text)
-    if not found:
-        raise UserError("there is no list 'Instances'", file=path, line=1)
-    if NOT_UTF8.search(text, 0, found.start()):
-        raise UserError("is not UTF-8 text", file=path, line=1, hint="convert it to UTF-8")
-    instances, end = _instances(job, path, text, found.end())
-    head = f'{text[: found.start()]}"Instances": null'
-    try:
-        task = json.loads(f"{head}{text[end:]}")
-    except (ValueError, RecursionError):
-        task = _head(path, head)
-        if end < len(text):
-            line = 1 + text.count("\n", 0, end)
-            message = "broken JSON after the list 'Instances'"
-            job.drop(UserError(message, file=path, line=line))
-    if not isinstance(task, dict):
-        raise UserError("the task is not a JSON object", file=path, line=1)
+    """What a task says before its instances, and these: None for each broken one, dropped."""
+    task, instances = _head(path), list[Row | None]()
+
+    def bad(error: UserError) -> None:
+        if isinstance(error, StrayTextError):
+            job.pass_over(error)
+        else:
+            instances.append(None)
+            job.drop(error)
+
+    for line, value in read_json_array(path, bad, within="Instances"):
+        if isinstance(value, dict):
+            instances.append(Row(path, line, len(instances), value))
+        else:
+            bad(UserError("the instance is not a JSON object", file=path, line=line))
     return task, instances
 
 
-def _head(path: Path, head: str) -> Any:
-    """What stands before the instances of a task that is broken after them, or among them."""
+def _head(path: Path) -> dict[str, Any]:
+    """What stands before the instances of a task: its definition and examples."""
+    with open_bytes(path) as handle:
+        text = handle.read().decode("utf-8-sig", "surrogateescape")
+    head = text.partition('"Instances"')[0]
     try:
-        return json.loads(f"{head}}}")
+        head.encode()
+        task = json.loads(f'{head}"Instances": null}}')
+    except UnicodeEncodeError:
+        hint = "convert it to UTF-8"
+        raise UserError("is not UTF-8 text", file=path, line=1, hint=hint) from None
     except (ValueError, RecursionError) as error:
         line = getattr(error, "lineno", 1)
         raise UserError(f"broken JSON: {error}", file=path, line=line) from None
-
-
-def _instances(job: Convert, path: Path, text: str, at: int) -> tuple[list[Row | None], int]:
-    """The elements of the list that begins at `at`, None for a broken one; where it ends."""
-    instances: list[Row | None] = []
-    line = 1 + text.count("\n", 0, at)
-
-    def broken(message: str, line: int) -> None:
-        job.drop(UserError(message, file=path, line=line))
-
-    while text[at : at + 1] != "]":
-        row = None
-        try:
-            value, end = DECODER.raw_decode(text, at)
-        except (ValueError, RecursionError):
-            end, following = at + 1, None
-        else:
-            following = DELIMITER.match(text, end)
-            if not isinstance(value, dict):
-                broken("the instance is not a JSON object", line)
-            elif NOT_UTF8.search(text, at, end):
-                broken("is not UTF-8 text", line)
-            else:
-                row = Row(path, line, len(instances), value)
-        instances.append(row)
-        if following is None:
-            broken("broken JSON in the list 'Instances'", line + text.count("\n", at, end))
-            following = NEXT.search(text, end - 1)
-        if following is None:
-            return instances, len(text)
-        line += text.count("\n", at, following.end())
-        at = following.end()
-    return instances, at + 1
+    if not isinstance(task, dict):
+        raise UserError("the task is not a JSON object", file=path, line=1)
+    return task
