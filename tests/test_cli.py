@@ -660,6 +660,9 @@ def test_as_a_program(world: Path, tmp_path: Path) -> None:
     assert done.returncode == 0
     assert json.loads(done.stdout)["conversations"] == SMALL.cot
     assert done.stderr.startswith("cot: 20 conversations\n")
-    wrong = subprocess.run([*command, "-o", "n"], capture_output=True, text=True, cwd=tmp_path)
+    environment = {**os.environ, "CAMELEER_DATA": "", "CAMELEER_CACHE": str(tmp_path / "empty")}
+    wrong = subprocess.run(
+        [*command, "-o", "n"], capture_output=True, text=True, cwd=tmp_path, env=environment
+    )
     assert (wrong.returncode, wrong.stdout) == (2, "")
     assert wrong.stderr.count("\n") == 1
