@@ -6,7 +6,8 @@ together; "cores" is processor time by wall time.
 Rates: the same real conversations to token ids with loss masks, by one core: the tokenizer's bare
 call (no masks, the floor of anything that gives it every text), the paper's way (one tokenisation
 for each prefix, same fast tokenizer), TRL's, and ours. What each gives is compared conversation by
-conversation. Seconds are processor time, start-up and reading files left out.
+conversation. Seconds are processor time, start-up and reading files left out, of the middle one of
+the repeats.
 
     python -m bench.data --conversations 1000000 --duplicates 500000
 """
@@ -14,8 +15,8 @@ conversation. Seconds are processor time, start-up and reading files left out.
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from bench.compare import (
     theirs,
 )
 from cameleer.core.console import note, table, warn
+from cameleer.core.cores import cores
 from cameleer.core.files import write_json
 
 STEPS = ("convert", "render", "tokenise", "pack", "duplicates")
@@ -62,7 +64,7 @@ def main() -> None:
         "limit": given.row,
         "conversations": given.conversations,
         "duplicates": given.duplicates,
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": cores(),
         "sample": work / "sample.jsonl",
         "native": work / "native",
         "file": work / "conversations.jsonl",
@@ -82,7 +84,8 @@ def main() -> None:
 
     about = once("prepare", "data_cameleer", given.threads, do="prepare").said
     common["base"] = about["base"]
-    rates = [rate(once, way, about["tokens"]) for way in WAYS]
+    rounds = [[rate(once, way, about["tokens"]) for way in WAYS] for _ in range(given.repeats)]
+    rates = [median(ways) for ways in zip(*rounds, strict=True)]
     steps = [scale(once, step, given.threads) for step in STEPS]
     report: dict[str, Any] = {
         "machine": facts,
@@ -103,6 +106,7 @@ def options() -> argparse.Namespace:
     parser = arguments(__doc__ or "")
     parser.add_argument("--conversations", type=int, default=100_000, help="made (%(default)s)")
     parser.add_argument("--duplicates", type=int, default=50_000, help="of these (%(default)s)")
+    parser.add_argument("--repeats", type=int, default=3, help="of each rate (%(default)s)")
     parser.add_argument("--row", type=int, default=2048, help="tokens of a row (%(default)s)")
     parser.add_argument("--trl-python", type=Path, help="interpreter that has TRL")
     return parser.parse_args()
@@ -137,6 +141,12 @@ def rate(once: Any, way: str, tokens: int) -> dict[str, Any]:
         "tokens_per_second": round(tokens / ran.said["seconds"]),
         "peak_gib": round(ran.peak / 2**30, 2),
     }
+
+
+def median(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The middle one of a way's runs, with the seconds of all."""
+    ordered = sorted(runs, key=lambda one: one["seconds"])
+    return ordered[len(ordered) // 2] | {"all_seconds": [one["seconds"] for one in runs]}
 
 
 def agreement(work: Path, conversations: int) -> dict[str, int]:

@@ -5,23 +5,19 @@ from __future__ import annotations
 import codecs
 import json
 import os
-import signal
-import threading
 from array import array
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
 from typing import Any, TypeVar
 
 from cameleer.chat.conversation import Conversation, read_conversations, to_conversation
 from cameleer.chat.render import Renderer
 from cameleer.core.console import progress
-from cameleer.core.cores import cores
+from cameleer.core.cores import cores, over_cores
 from cameleer.core.errors import UserError
 from cameleer.core.files import replacing
 
@@ -92,55 +88,26 @@ def by_all_cores(path: Path, renderer: Renderer, work: Work[Found]) -> Iterator[
         return
     try:
         with progress(f"render {path.name}", path.stat().st_size, in_bytes=True) as ticker:
-            for block, found in _in_order(workers, renderer, work, blocks(path)):
+            for size, found in over_cores(_one, blocks(path), workers, _begin, (renderer, work)):
                 yield found
-                ticker.advance(block.end - block.begin)
+                ticker.advance(size)
     except UnreadableError:
         deque(read_conversations(path), maxlen=0)  # says which line, in the words used everywhere
         raise
-
-
-def _in_order(
-    workers: int, renderer: Renderer, work: Work[Found], parts: Iterable[Block]
-) -> Iterator[tuple[Block, Found]]:
-    """Results in the order of the blocks, of which few are under way, so that few are in memory.
-
-    Processes are started anew, not forked: threads that the tokenizer may have do not outlive that.
-    """
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), _begin, (renderer, work))
-    waiting: deque[tuple[Block, Future[Found]]] = deque()
-    try:
-        for part in parts:
-            waiting.append((part, pool.submit(_one, part)))
-            if len(waiting) > 2 * workers:
-                block, future = waiting.popleft()
-                yield block, future.result()
-        while waiting:
-            block, future = waiting.popleft()
-            yield block, future.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 _own: list[Callable[[Iterable[Conversation]], object]] = []  # what a process of the pool works with
 
 
 def _begin(renderer: Renderer, work: Work[Found]) -> None:
-    """Make ready a process of the pool: no threads of its own, and it ends with its parent."""
+    """Make ready a process of the pool, whose tokenizer shall have no threads of its own."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is told, and ends us
-    threading.Thread(target=_end_with_parent, daemon=True).start()
     _own.append(partial(work, renderer))
 
 
-def _end_with_parent() -> None:
-    if parent := parent_process():
-        connection.wait([parent.sentinel])
-        os._exit(1)
-
-
-def _one(block: Block) -> Any:
-    return _own[0](read_block(block))
+def _one(block: Block) -> tuple[int, Any]:
+    """The bytes of a block, and what is made of it."""
+    return block.end - block.begin, _own[0](read_block(block))
 
 
 def render_file(path: Path, output: Path, renderer: Renderer) -> Counter[str]:

@@ -6,17 +6,14 @@ with us: a study that is killed leaves nothing running.
 
 from __future__ import annotations
 
-import contextlib
 import multiprocessing
-import os
-import select
-import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from cameleer.core.console import note, warn
+from cameleer.core.cores import end_with_parent
 from cameleer.core.errors import UserError
 from cameleer.data.miniature import make
 from cameleer.data.mix.build import build
@@ -68,9 +65,7 @@ def _run_cells(grid: Grid) -> dict[str, str]:
         grid.write_index(failed)
         note(f"model {number} of {len(grid.works)}: {work.cell.name}")
         base = grid.bases[work.cell.base.name]
-        with ProcessPoolExecutor(
-            1, context, initializer=_die_with, initargs=(os.getpid(),)
-        ) as pool:
+        with ProcessPoolExecutor(1, context, end_with_parent) as pool:
             try:
                 pool.submit(_run_cell, work, base, grid.data, grid.study.engine).result()
             except UserError as error:
@@ -80,29 +75,6 @@ def _run_cells(grid: Grid) -> dict[str, str]:
         if work.cell.name in failed:
             warn(f"{work.cell.name}: {failed[work.cell.name]}")
     return failed
-
-
-def _die_with(parent: int) -> None:
-    """End this process as soon as `parent` ends, however it ends."""
-
-    def watch() -> None:
-        if hasattr(os, "pidfd_open"):
-            with contextlib.suppress(ProcessLookupError):
-                select.select([os.pidfd_open(parent)], [], [])
-        else:
-            while _alive(parent):
-                time.sleep(1.0)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def _run_cell(work: Work, base: Path, data: Path | None, spec: EngineSpec) -> None:

@@ -28,12 +28,12 @@ from numpy.typing import NDArray
 
 from cameleer.chat.conversation import Conversation, read_conversations
 from cameleer.core.console import progress
+from cameleer.core.cores import over_cores
 from cameleer.data.encode import WITH_INPUT, WITHOUT_INPUT
 from cameleer.data.overlap.shingles import (
     Numbers,
     in_batches,
     numbers,
-    over_cores,
     runs,
     word_numbers,
     words,

@@ -28,6 +28,7 @@ import numpy as np
 
 from cameleer.chat.conversation import Conversation, Message, read_conversations
 from cameleer.core.console import progress
+from cameleer.core.cores import over_cores
 from cameleer.data.overlap.duplicates import count_lines, jaccard, source_of
 from cameleer.data.overlap.probes import (
     ANCHOR,
@@ -45,7 +46,6 @@ from cameleer.data.overlap.shingles import (
     Numbers,
     in_batches,
     numbers,
-    over_cores,
     runs,
     spans,
     word_numbers,

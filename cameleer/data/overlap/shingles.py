@@ -8,20 +8,16 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from hashlib import blake2b
-from multiprocessing import get_context
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 Numbers = NDArray[np.uint64]
 A = TypeVar("A")
-B = TypeVar("B")
 
 MULTIPLIER = 0x9E3779B97F4A7C15  # odd; a run's number is a polynomial in it, modulo 2^64
 PIECE = 1 << 20  # characters of which the words are held as texts at a time
@@ -134,31 +130,3 @@ def in_batches(items: Iterable[A], size: int) -> Iterator[list[A]]:
             batch = []
     if batch:
         yield batch
-
-
-def over_cores(
-    work: Callable[[A], B],
-    batches: Iterable[A],
-    cores: int,
-    begin: Callable[..., None] | None = None,
-    given: tuple[Any, ...] = (),
-) -> Iterator[B]:
-    """`work` of each batch, in order, by so many processes; few batches wait in memory.
-
-    begin: called with `given` in each process before its first batch.
-    """
-    if cores <= 1:
-        if begin is not None:
-            begin(*given)
-        yield from map(work, batches)
-        return
-    waiting: deque[Future[B]] = deque()
-    # Not fork: a process that has threads (numpy's, the progress bar's) may hang in its copy.
-    context = get_context("forkserver")
-    with ProcessPoolExecutor(cores, context, initializer=begin, initargs=given) as pool:
-        for batch in batches:
-            waiting.append(pool.submit(work, batch))
-            if len(waiting) > 2 * cores:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()

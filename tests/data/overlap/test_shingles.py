@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cameleer.core.cores import over_cores
 from cameleer.data.overlap import shingles
 from cameleer.data.overlap.shingles import (
     in_batches,
     numbers,
-    over_cores,
     runs,
     spans,
     word_numbers,
