@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from datasets import load_dataset  # type: ignore[import-not-found,unused-ignore]
+from datasets import disable_caching, load_dataset  # type: ignore[import-not-found,unused-ignore]
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 from trl import SFTConfig, SFTTrainer  # type: ignore[import-not-found,unused-ignore]
 
@@ -63,6 +63,7 @@ def main() -> None:
         report_to="none",
         disable_tqdm=True,
     )
+    disable_caching()  # a repeat would find the first one's work done
     data = load_dataset("json", data_files=job["sample"], split="train")
     data = data.select_columns(["messages"])
     trainer = Timed(model=model, args=config, train_dataset=data, processing_class=tokenizer)

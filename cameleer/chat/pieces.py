@@ -60,7 +60,7 @@ class Known(dict[str, bytes]):
         self.read, self.before = read, dict[str, bytes]()
 
     def __missing__(self, piece: str) -> bytes:
-        ids = self.before.pop(piece, None)
+        ids = self.before.pop(piece, None) if self.before else None
         if ids is None:
             ids = self.read(piece)
         if len(piece) <= LONGEST:
@@ -188,10 +188,12 @@ def _byte_level_reader(backend: Any, splits: Steps, added: list[str]) -> Read:
     """Reads new pieces: their words one by one where these are surely told, else as a text."""
     find_words = _word_finder(splits)
     any_added = re.compile("|".join(map(re.escape, added))).search
+    begins = {text[0] for text in added}
+    always = begins.pop() if len(begins) == 1 else ""  # with what each begins, mostly "<"
     words = Known(_merger(backend.model, ASCII_SIGNS))
 
     def read(piece: str) -> bytes:
-        if find_words and piece.isascii() and not any_added(piece):
+        if find_words and piece.isascii() and not (always in piece and any_added(piece)):
             return b"".join(map(words.__getitem__, find_words(piece)))
         return array("I", backend.encode(piece, add_special_tokens=False).ids).tobytes()
 
@@ -215,8 +217,13 @@ def _word_finder(splits: Steps) -> Callable[[str], list[str]] | None:
 def _merger(model: Any, signs: dict[int, str]) -> Read:
     """Reads what no pre-tokenizer would split; signs: what stands for some characters."""
 
+    blank = signs[ord(" ")]
+
     def merge(text: str) -> bytes:
-        return array("I", [token.id for token in model.tokenize(text.translate(signs))]).tobytes()
+        # Of printable ASCII the blank alone has a sign, and to replace it is quicker.
+        plain = text.isascii() and text.isprintable()
+        text = text.replace(" ", blank) if plain else text.translate(signs)
+        return array("I", [token.id for token in model.tokenize(text)]).tobytes()
 
     return merge
 
