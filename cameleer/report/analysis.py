@@ -206,12 +206,15 @@ def _adjusted(family: list[Difference]) -> list[Difference]:
 
 
 def _joined(matrix: Matrix, known: dict[tuple[str, str, str], Difference]) -> Matrix:
-    """The matrix with the differences put into its cells, and the best of each column marked."""
-    best = {
-        column: max(
-            (s.estimate.value for row in matrix.rows if (s := row.scores[column])), default=0
-        )
+    """The matrix with the differences put into its cells, and the best of each column marked;
+    where all are equal, none."""
+    found = {
+        column: [s.estimate.value for row in matrix.rows if (s := row.scores[column])]
         for column in matrix.columns
+    }
+    best = {
+        column: max(values) if len(set(values)) > 1 or len(values) == 1 else None
+        for column, values in found.items()
     }
 
     def joined(row: Row, column: str) -> Score | None:
