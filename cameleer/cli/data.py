@@ -76,8 +76,8 @@ def data_fetch(
     from cameleer.data.fetch import fetch, plan
 
     root = output or data_root()
-    with client() as session:
-        wanted = plan(sources, root, session)
+    with client() as http:
+        wanted = plan(sources, root, http)
         if dry_run and json:
             emit_json({"folder": str(root), "downloads": [one.to_row() for one in wanted]})
         else:
@@ -87,7 +87,7 @@ def data_fetch(
         if dry_run:
             return
         out_folder(root / "instruct")
-        fetched = list(fetch(wanted, session))
+        fetched = list(fetch(wanted, http))
     facts = [row for one in fetched for row in one.to_rows()]
     rows = [one.to_shown() for one in fetched]
     show(json, {"folder": str(root), "files": facts}, "", rows)

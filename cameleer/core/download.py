@@ -124,17 +124,17 @@ def client(patience: Patience = PATIENCE) -> httpx2.Client:
         raise UserError(f"what the environment says of the network: {error}", hint=hint) from None
 
 
-def probe(session: httpx2.Client, url: str) -> Served:
+def probe(http: httpx2.Client, url: str) -> Served:
     """What the server says of a file, by one HEAD request; little or nothing if it fails."""
     try:
-        with _answer(session, "HEAD", url, {}) as (response, said):
+        with _answer(http, "HEAD", url, {}) as (response, said):
             return Served(url, said.final_url) if response.is_error else said
     except httpx2.TransportError:
         return Served(url, web_address(url))
 
 
 def download(
-    session: httpx2.Client,
+    http: httpx2.Client,
     url: str,
     to: Path,
     expected: Expected = Expected(),
@@ -156,7 +156,7 @@ def download(
     with progress(to.name, expected.bytes, most, in_bytes=True) as ticker:
         while True:
             try:
-                served = part.whole() or _receive(session, part, expected, ticker)
+                served = part.whole() or _receive(http, part, expected, ticker)
                 served = part.checked(served, expected, refused)
                 if record is not None:
                     record(served, part.path)
@@ -260,10 +260,10 @@ class _Part:
         self.facts.unlink(missing_ok=True)
 
 
-def _receive(session: httpx2.Client, part: _Part, expected: Expected, ticker: Ticker) -> Served:
+def _receive(http: httpx2.Client, part: _Part, expected: Expected, ticker: Ticker) -> Served:
     """Ask for what is missing of a part and add what comes; returns what the server said."""
     headers = part.request(checked=expected.sha256 is not None)
-    with _answer(session, "GET", part.url, headers) as (response, served):
+    with _answer(http, "GET", part.url, headers) as (response, served):
         _require_file(response, served, part, expected)
         if response.status_code == 206:
             _require_rest(response, served, part)
@@ -324,7 +324,7 @@ def _require_file(
 
 @contextmanager
 def _answer(
-    session: httpx2.Client, method: str, url: str, headers: dict[str, str]
+    http: httpx2.Client, method: str, url: str, headers: dict[str, str]
 ) -> Iterator[tuple[httpx2.Response, Served]]:
     """The answer after redirects. The user's token goes to the hub's own address alone."""
     address, hub = httpx2.URL(web_address(url)), httpx2.URL(hub_address())
@@ -332,8 +332,8 @@ def _answer(
     for _ in range(HOPS):
         at_hub, token = _origin(address) == _origin(hub), os.environ.get("HF_TOKEN", "").strip()
         more = {"Authorization": f"Bearer {token}"} if at_hub and token else {}
-        wait = PROBE if method == "HEAD" else session.timeout
-        with session.stream(method, address, headers=headers | more, timeout=wait) as response:
+        wait = PROBE if method == "HEAD" else http.timeout
+        with http.stream(method, address, headers=headers | more, timeout=wait) as response:
             if at_hub:
                 linked |= _linked(response)
             enough = method == "HEAD" and "bytes" in linked  # signed addresses may refuse a HEAD

@@ -175,7 +175,7 @@ class Fetched:
         return row
 
 
-def plan(names: Sequence[str], root: Path, session: httpx2.Client) -> list[Wanted]:
+def plan(names: Sequence[str], root: Path, http: httpx2.Client) -> list[Wanted]:
     """What `fetch` would do for these sources; servers are asked for sizes, nothing is written.
 
     root: the folder that holds `instruct/`. Raises UserError for a source without addresses, and
@@ -195,14 +195,14 @@ def plan(names: Sequence[str], root: Path, session: httpx2.Client) -> list[Wante
             wanted[index] = replace(one, state=HERE)
             continue
         if one.line.url not in answers:
-            answers[one.line.url] = probe(session, one.line.url)
+            answers[one.line.url] = probe(http, one.line.url)
         known = replace(one, served=answers[one.line.url])
         wanted[index] = replace(known, state=_unrecorded(known))
     return wanted
 
 
 def fetch(
-    wanted: Sequence[Wanted], session: httpx2.Client, patience: Patience = PATIENCE
+    wanted: Sequence[Wanted], http: httpx2.Client, patience: Patience = PATIENCE
 ) -> Iterator[Fetched]:
     """Bring what `plan` found missing, one after the other; yields every line's files.
 
@@ -222,7 +222,7 @@ def fetch(
     for lines in shared.values():
         try:
             with _alone(lines[0].folder):
-                yield from _bring(lines, session, patience)
+                yield from _bring(lines, http, patience)
         except UserError as error:
             failed.append(error)
             if len(shared) > 1:
@@ -293,7 +293,7 @@ def _require_ours(one: Wanted, name: str, record: Record | None) -> None:
         raise UserError(message, file=path, hint="move it away, or do without fetching")
 
 
-def _bring(lines: list[Wanted], session: httpx2.Client, patience: Patience) -> Iterator[Fetched]:
+def _bring(lines: list[Wanted], http: httpx2.Client, patience: Patience) -> Iterator[Fetched]:
     """Download what these lines share, then take out of it what each wants if it is an archive."""
     first = lines[0]
     to, packed = _target(first), first.line.member is not None
@@ -305,7 +305,7 @@ def _bring(lines: list[Wanted], session: httpx2.Client, patience: Patience) -> I
             for one in lines:
                 _put(one, served, {} if packed else {one.line.to: _file_record(part)})
 
-        download(session, first.line.url, to, _expected(first), patience, record_all)
+        download(http, first.line.url, to, _expected(first), patience, record_all)
     if packed:
         for one, record in zip(lines, before, strict=True):
             _take_out(one, to, record)

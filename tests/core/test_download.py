@@ -50,8 +50,8 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Loopback]:
 def get(
     server: Loopback, to: Path, expected: Expected = NOTHING, patience: Patience = QUICK
 ) -> Served:
-    with client(patience) as session:
-        return download(session, f"{server.address}/camel.bin", to, expected, patience)
+    with client(patience) as http:
+        return download(http, f"{server.address}/camel.bin", to, expected, patience)
 
 
 def left(folder: Path) -> list[str]:
@@ -68,10 +68,10 @@ def test_whole_and_nothing_left_beside_it(server: Loopback, tmp_path: Path) -> N
 
 
 def test_probe_asks_for_no_content(server: Loopback) -> None:
-    with client(QUICK) as session:
-        assert probe(session, f"{server.address}/camel.bin").bytes == len(BODY)
-        assert probe(session, f"{server.address}/none.bin").bytes is None
-        assert probe(session, "http://127.0.0.1:9/camel.bin").bytes is None
+    with client(QUICK) as http:
+        assert probe(http, f"{server.address}/camel.bin").bytes == len(BODY)
+        assert probe(http, f"{server.address}/none.bin").bytes is None
+        assert probe(http, "http://127.0.0.1:9/camel.bin").bytes is None
     assert server.sent == 0
 
 
@@ -300,10 +300,10 @@ def test_hung_up(server: Loopback, tmp_path: Path) -> None:
 
 def test_nobody_there(tmp_path: Path) -> None:
     with (
-        client(QUICK) as session,
+        client(QUICK) as http,
         pytest.raises(UserError, match=r":9/a: 127\.0\.0\.1 cannot be reached: .*refused"),
     ):
-        download(session, "http://127.0.0.1:9/a", tmp_path / "a", patience=QUICK)
+        download(http, "http://127.0.0.1:9/a", tmp_path / "a", patience=QUICK)
 
 
 def test_slow_is_no_failure_but_silence_is(server: Loopback, tmp_path: Path) -> None:
@@ -351,10 +351,10 @@ def test_a_redirect_to_another_host_takes_no_token_along(
         linked["X-Repo-Commit"] = "c0ffee"
         server.redirects[path] = f"http://localhost:{store.server_address[1]}/signed?s=1", linked
         url = "hf://datasets/desert/camels@v1/data/camel.bin"
-        with client(QUICK) as session:
-            assert probe(session, url).bytes == len(BODY)
+        with client(QUICK) as http:
+            assert probe(http, url).bytes == len(BODY)
             assert store.asked == []  # the hub has said all: a signed address is not tried
-            served = download(session, url, tmp_path / "camel.bin", patience=QUICK)
+            served = download(http, url, tmp_path / "camel.bin", patience=QUICK)
         assert "authorization" not in store.gets()[0]
         assert server.gets()[0]["authorization"] == "Bearer hf_secret"
         assert served.final_url.endswith("/signed")
@@ -369,11 +369,11 @@ def test_what_the_hub_links_to_must_be_what_comes(
     path = "/datasets/desert/camels/resolve/main/camel.bin"
     server.redirects[path] = "/camel.bin", linked
     url = "hf://datasets/desert/camels/camel.bin"
-    with client(QUICK) as session:
+    with client(QUICK) as http:
         with pytest.raises(UserError, match=f"but the server says .* SHA-256 {'1' * 64}"):
-            download(session, url, tmp_path / "camel.bin", patience=QUICK)
+            download(http, url, tmp_path / "camel.bin", patience=QUICK)
         with pytest.raises(UserError, match="the server has one with SHA-256 1111"):
-            download(session, url, tmp_path / "camel.bin", Expected(sha256=SHA256), QUICK)
+            download(http, url, tmp_path / "camel.bin", Expected(sha256=SHA256), QUICK)
     assert left(tmp_path) == []
 
 
@@ -390,8 +390,8 @@ def test_the_hub_wants_a_token(
 ) -> None:
     monkeypatch.setenv("HF_ENDPOINT", server.address)
     server.acts.append(refuse(401))
-    with client(QUICK) as session, pytest.raises(UserError, match=r"401 .*set HF_TOKEN"):
-        download(session, "hf://datasets/desert/camels/a", tmp_path / "a", patience=QUICK)
+    with client(QUICK) as http, pytest.raises(UserError, match=r"401 .*set HF_TOKEN"):
+        download(http, "hf://datasets/desert/camels/a", tmp_path / "a", patience=QUICK)
 
 
 @pytest.mark.parametrize(
@@ -424,8 +424,8 @@ def test_a_proxy_of_the_environment_is_used(
     monkeypatch.delenv("no_proxy", raising=False)
     url = "http://camels.example/camel.bin"
     server.files[url] = BODY  # a proxy is asked for the whole address
-    with client(QUICK) as session:
-        download(session, url, tmp_path / "camel.bin", patience=QUICK)
+    with client(QUICK) as http:
+        download(http, url, tmp_path / "camel.bin", patience=QUICK)
     assert (tmp_path / "camel.bin").read_bytes() == BODY
 
 
@@ -451,8 +451,8 @@ KILLED = """
 import sys
 from pathlib import Path
 from cameleer.core.download import client, download
-with client() as session:
-    download(session, sys.argv[1], Path(sys.argv[2]))
+with client() as http:
+    download(http, sys.argv[1], Path(sys.argv[2]))
 """
 
 
@@ -482,8 +482,8 @@ def test_recorded_before_it_has_its_name(server: Loopback, tmp_path: Path) -> No
     def record(served: Served, part: Path) -> None:
         seen.append((served.sha256, part.read_bytes(), to.exists()))
 
-    with client(QUICK) as session:
-        download(session, f"{server.address}/camel.bin", to, NOTHING, QUICK, record)
+    with client(QUICK) as http:
+        download(http, f"{server.address}/camel.bin", to, NOTHING, QUICK, record)
     assert seen == [(SHA256, BODY, False)]
 
 

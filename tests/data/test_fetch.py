@@ -60,8 +60,8 @@ class Desert:
         self.module.CARD = replace(CARD, downloads=downloads)  # type: ignore[attr-defined]
 
     def fetch(self) -> list[Fetched]:
-        with client(QUICK) as session:
-            return list(fetch(plan(["camels"], self.root, session), session, QUICK))
+        with client(QUICK) as http:
+            return list(fetch(plan(["camels"], self.root, http), http, QUICK))
 
     def record(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = json.loads((self.folder / "fetched.json").read_text())[
@@ -320,8 +320,8 @@ def test_a_source_without_addresses(desert: Desert) -> None:
     desert.offer()
     with pytest.raises(UserError, match=r"get camels\.json from https://camels\.example and put"):
         desert.fetch()
-    with client(QUICK) as session, pytest.raises(UserError, match="'jsonl' reads your own files"):
-        plan(["jsonl"], desert.root, session)
+    with client(QUICK) as http, pytest.raises(UserError, match="'jsonl' reads your own files"):
+        plan(["jsonl"], desert.root, http)
 
 
 def run(*arguments: str) -> int:
@@ -406,8 +406,8 @@ def test_real_records_are_read_from_where_they_were_fetched_to(
     for name in ("cot_zsopt.jsonl", "cot_fsopt.jsonl"):
         desert.server.files[f"{path}/{name}"] = (real_data / "instruct/cot" / name).read_bytes()
     desert.server.acts.append(serve(cut=5000))
-    with client(QUICK) as session:
-        done = list(fetch(plan(["cot"], desert.root, session), session, QUICK))
+    with client(QUICK) as http:
+        done = list(fetch(plan(["cot"], desert.root, http), http, QUICK))
     assert [one.state for one in done] == [FETCHED, FETCHED]
     conversations, counts = convert("cot", desert.root)
     assert len(list(conversations)) == counts["kept"] == 34
