@@ -16,8 +16,8 @@ from typing import Any
 from cameleer.core.artifact import Stage
 from cameleer.core.console import note
 from cameleer.core.errors import unknown
-from cameleer.core.fetch import file_from_wheel
 from cameleer.core.folders import cache_root
+from cameleer.core.wheel import file_from_wheel
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,8 @@ from typing import Any
 
 from cameleer.core.console import note
 from cameleer.core.errors import UserError
-from cameleer.core.fetch import file_from_wheel
 from cameleer.core.folders import cache_root, locate
+from cameleer.core.wheel import file_from_wheel
 from cameleer.evals.benchmark import Ask, Setting
 from cameleer.evals.extract import program
 from cameleer.evals.sandbox import run_programs

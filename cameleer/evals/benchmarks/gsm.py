@@ -26,10 +26,10 @@ import yaml
 
 from cameleer.core.console import note
 from cameleer.core.errors import UserError
-from cameleer.core.fetch import file_from_wheel
 from cameleer.core.files import read_text, sha256_file, write_jsonl
 from cameleer.core.folders import cache_root
 from cameleer.core.jsonl import read_jsonl
+from cameleer.core.wheel import file_from_wheel
 from cameleer.evals.benchmark import Ask, Setting
 from cameleer.evals.extract import (
     NO_ANSWER,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cameleer.core.errors import UserError
-from cameleer.core.fetch import file_from_wheel
+from cameleer.core.wheel import file_from_wheel
 
 CONTENT = b"two humps\n" * 1000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
