@@ -6,33 +6,19 @@ lines), and none carries meaning alone: values are written out, lines differ in 
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from cameleer.core.drawing import DASHES, INK, LINES, Drawing, svg
 from cameleer.report.analysis import NO_DIFFERENCE, Matrix
 from cameleer.report.words import signed
 from cameleer.results.store import Cell
 
-INK, PALE, BAR, BASE = "#1b1b1b", "#d8d8d8", "#3b6fa0", "#9a9a9a"
-LINES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#4d4d4d")
-DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3])
-FONT = "Helvetica, Arial, 'Liberation Sans', sans-serif"
+BAR, BASE = "#3b6fa0", "#9a9a9a"
 POINTS_OF_A_CURVE = 120  # longer curves are averaged in stretches of equally many steps
 
 
-@dataclass(frozen=True)
-class Figure:
-    """A drawing, what it says in words for those who do not see it, and its caption."""
-
-    svg: str
-    alternative: str
-    caption: str
-
-
-def heat_map(matrix: Matrix, name: str) -> Figure | None:
+def heat_map(matrix: Matrix, name: str) -> Drawing | None:
     """Difference of every mixture to the base on every benchmark and on average, in points."""
     import altair as alt
 
@@ -69,15 +55,15 @@ def heat_map(matrix: Matrix, name: str) -> Figure | None:
     width = 84 * len(matrix.columns)
     chart = (cells + texts).properties(width=width, height=30 * len(matrix.tuned))
     said = "; ".join(f"{row['mixture']} on {row['column']} {row['text']}" for row in rows)
-    return Figure(
-        _svg(chart, name),
+    return Drawing(
+        svg(chart, name),
         f"Heat map of differences to the base in points: {said}.",
         f"Difference to the untuned base, in points, {matrix.base}. "
         "▲ and ▼ mark detectable differences.",
     )
 
 
-def bars(matrix: Matrix, name: str) -> Figure | None:
+def bars(matrix: Matrix, name: str) -> Drawing | None:
     """Score of every model on every benchmark with its interval, one panel for each benchmark."""
     import altair as alt
 
@@ -104,8 +90,8 @@ def bars(matrix: Matrix, name: str) -> Figure | None:
     if not panels:
         return None
     chart = alt.concat(*panels, columns=across, spacing=18)
-    return Figure(
-        _svg(chart, name),
+    return Drawing(
+        svg(chart, name),
         f"Bars of scores with intervals. {'; '.join(said)}.",
         f"Scores with 95 % intervals, {matrix.base}. The line marks the untuned base.",
     )
@@ -128,11 +114,11 @@ def _panel(alt: Any, rows: list[dict[str, Any]], order: list[str], title: str, f
         line = alt.Chart(alt.Data(values=base)).mark_rule(color=INK, strokeDash=[3, 3])
         layers.append(line.encode(x="value:Q"))
     return alt.layer(*layers).properties(
-        width=185, height=19 * len(order), title=alt.Title(title, anchor="start", fontSize=12)
+        width=185, height=19 * len(order), title=alt.Title(title, fontWeight="bold")
     )
 
 
-def curves(cells: Sequence[Cell], base: str, name: str) -> Figure | None:
+def curves(cells: Sequence[Cell], base: str, name: str) -> Drawing | None:
     """Training loss by supervised tokens seen, a line for each mixture, seeds laid over another."""
     import altair as alt
 
@@ -164,8 +150,8 @@ def curves(cells: Sequence[Cell], base: str, name: str) -> Figure | None:
     )
     last = {row["mixture"]: row["loss"] for row in rows}
     said = ", ".join(f"{mixture} ends at {loss:.2f}" for mixture, loss in last.items())
-    return Figure(
-        _svg(chart, name),
+    return Drawing(
+        svg(chart, name),
         f"Lines of training loss by supervised tokens: {said}.",
         f"Training loss by supervised tokens, {base}. Long runs are averaged in at most "
         f"{POINTS_OF_A_CURVE} stretches. Losses on different data are not comparable as such.",
@@ -201,26 +187,3 @@ def _counts(alt: Any) -> Any:
 
 def _top_axis(alt: Any) -> Any:
     return alt.Axis(orient="top", labelAngle=0, ticks=False, domain=False, labelLimit=110)
-
-
-def _svg(chart: Any, name: str) -> str:
-    """The chart as SVG whose ids begin with `name`, so that several can stand in one page."""
-    import vl_convert
-
-    styled = chart.configure(background="#ffffff", font=FONT, padding=6)
-    styled = styled.configure_view(stroke=None)
-    styled = styled.configure_axis(
-        labelColor=INK, titleColor=INK, gridColor="#ececec", domainColor=PALE, tickColor=PALE,
-        labelFontSize=12, titleFontSize=12, titleFontWeight="normal",
-    )  # fmt: skip
-    styled = styled.configure_legend(labelColor=INK, titleColor=INK, labelFontSize=12)
-    return _renamed(str(vl_convert.vegalite_to_svg(json.loads(styled.to_json()))), name)
-
-
-def _renamed(svg: str, name: str) -> str:
-    """Ids counted from 0 within the drawing: as drawn they depend on what was drawn before."""
-    for index, drawn in enumerate(dict.fromkeys(re.findall(r'\bid="([^"]+)"', svg))):
-        own = f"{name}-{index}"
-        svg = svg.replace(f'id="{drawn}"', f'id="{own}"').replace(f"url(#{drawn})", f"url(#{own})")
-        svg = svg.replace(f'href="#{drawn}"', f'href="#{own}"')
-    return svg

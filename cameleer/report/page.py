@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 import cameleer
+from cameleer.core.drawing import Drawing
 from cameleer.core.files import replacing
 from cameleer.report import facts, figures, words
 from cameleer.report.analysis import AVERAGE, Analysis, Score, analyse
@@ -85,7 +86,7 @@ def _content(analysis: Analysis, out: Path) -> dict[str, Any]:
     }
 
 
-def _figures(analysis: Analysis) -> list[figures.Figure]:
+def _figures(analysis: Analysis) -> list[Drawing]:
     drawn = []
     for number, matrix in enumerate(analysis.matrices):
         cells = [cell for cell in analysis.study.cells if cell.base == matrix.base]
