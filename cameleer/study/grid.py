@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,24 +15,39 @@ from cameleer.data.mix.build import mix_stage
 from cameleer.data.mix.config import MixConfig
 from cameleer.evals.runner import EvalSpec, eval_stage
 from cameleer.model.load import load_tokenizer, model_fingerprint, model_folder
-from cameleer.study.study import Base, Study, label_of
+from cameleer.study.study import Base, Method, Study, label_of
 from cameleer.train.config import TrainConfig
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One model of the grid: a base as it is (no mixture), or tuned on a mixture with a seed."""
+    """One model of the grid: a base as it is (no mixture), or tuned on a mixture with a seed.
+
+    method: how, where the study sets several ways side by side.
+    """
 
     base: Base
-    mixture: MixConfig | None
-    seed: int | None
+    mixture: MixConfig | None = None
+    method: Method | None = None
+    seed: int | None = None
 
     @property
     def name(self) -> str:
         parts = [self.base.name]
         if self.mixture is not None:
-            parts += [self.mixture.name, f"s{self.seed}"]
+            parts += [self.mixture.name, *([self.method.name] if self.method else [])]
+            parts += [f"s{self.seed}"]
         return "--".join(parts)
+
+    @property
+    def row(self) -> str | None:
+        """What the report calls it beside others of its base: the mixture, and how, if told."""
+        return None if self.mixture is None else row_name(self.mixture, self.method)
+
+
+def row_name(mixture: MixConfig, method: Method | None) -> str:
+    """The name of a row of the report."""
+    return f"{mixture.name} ({method.name})" if method else mixture.name
 
 
 @dataclass(frozen=True)
@@ -56,15 +72,12 @@ class Work:
 
 
 def cells(study: Study) -> list[Cell]:
-    """Bases first as they are, then every mixture with every seed."""
-    return [
-        cell
-        for base in study.bases
-        for cell in (
-            Cell(base, None, None),
-            *(Cell(base, mixture, seed) for mixture in study.mixtures for seed in study.seeds),
-        )
-    ]
+    """Every base first as it is, then on every mixture, in every way, with every seed."""
+    found = []
+    for base in study.bases:
+        tuned = itertools.product(study.mixtures, study.ways(), study.seeds)
+        found += [Cell(base), *(Cell(base, *one) for one in tuned)]
+    return found
 
 
 class Grid:
@@ -92,7 +105,7 @@ class Grid:
         model = self.prints[cell.base.name]
         if cell.mixture is not None and cell.seed is not None:
             mix = self.mixes[cell.mixture.name]
-            settings = self.study.train_settings(cell.base, cell.seed).model_dump()
+            settings = self.study.train_settings(cell.base, cell.method, cell.seed).model_dump()
             base = str(self.bases[cell.base.name])
             config = TrainConfig.model_validate({**settings, "model": base, "data": mix.folder})
             inputs = {"model": model, "data": mix.fingerprint}
@@ -126,14 +139,14 @@ class Grid:
             "about": study.about,
             "bases": [{"name": base.name, "about": base.about} for base in study.bases],
             "mixtures": [
-                {"name": mixture.name, "sources": self._sources(mixture)}
-                for mixture in study.mixtures
+                {"name": row_name(mixture, method), "sources": self._sources(mixture)}
+                for mixture, method in itertools.product(study.mixtures, study.ways())
             ],
             "benchmarks": [label_of(spec) for spec in study.benchmarks],
             "cells": [
                 {
                     "base": work.cell.base.name,
-                    "mixture": work.cell.mixture and work.cell.mixture.name,
+                    "mixture": work.cell.row,
                     "seed": work.cell.seed,
                     "mix": relative(work.mix),
                     "train": relative(work.train),

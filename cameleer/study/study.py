@@ -19,21 +19,32 @@ from cameleer.results.records import Format
 from cameleer.train.config import TrainSettings
 
 
+def _settings(value: dict[str, Any]) -> dict[str, Any]:
+    """An unknown training setting is told here, where file and line of the field are known."""
+    known = TrainSettings.model_fields
+    for name in value.keys() - known.keys():
+        raise ValueError(str(unknown("training setting", name, known, "docs/reference/cli.md")))
+    return value
+
+
+TrainChanges = Annotated[dict[str, Any], AfterValidator(_settings)]
+"""Training settings that differ from the study's own."""
+
+
 class Base(Config):
     """A base model: folder, hub id or `embedded:NAME`; `train` changes settings for it alone."""
 
     name: str
     model: str
     about: str = ""
-    train: dict[str, Any] = Field(default_factory=dict)
+    train: TrainChanges = Field(default_factory=dict)
 
-    @field_validator("train")
-    @classmethod
-    def _settings(cls, value: dict[str, Any]) -> dict[str, Any]:
-        known = TrainSettings.model_fields
-        for name in value.keys() - known.keys():
-            raise ValueError(str(unknown("training setting", name, known, "docs/reference/cli.md")))
-        return value
+
+class Method(Config):
+    """A way of training, such as `full` or `lora`, told by the settings that it changes."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9._-]+$")
+    train: TrainChanges = Field(default_factory=dict)
 
 
 class EngineSpec(Config):
@@ -60,6 +71,8 @@ def _known(spec: EvalSpec) -> EvalSpec:
 class Study(Config):
     """A study: every base as it is, and tuned on every mixture with every seed, on all benchmarks.
 
+    methods: ways of training that are set side by side, each on every mixture; none: one way, as
+    `train` says. A method's settings go before a base's, which go before the study's.
     data: folder of native files (`instruct/…`, `eval/…`; default: the data folder), or `miniature`
     with its sizes for the generated world.
     base_format: how untuned bases are asked; the paper asked them without the chat format, and
@@ -72,6 +85,7 @@ class Study(Config):
     miniature: Miniature | None = None
     bases: list[Base] = Field(min_length=1)
     mixtures: list[MixConfig] = Field(min_length=1)
+    methods: list[Method] = Field(default_factory=list)
     seeds: list[int] = Field(default=[42], min_length=1)
     train: TrainSettings = TrainSettings()
     engine: EngineSpec = EngineSpec()
@@ -92,6 +106,7 @@ class Study(Config):
         named = {
             "bases": [base.name for base in self.bases],
             "mixtures": [mixture.name for mixture in self.mixtures],
+            "methods": [method.name for method in self.methods],
             "benchmarks": [label_of(spec) for spec in self.benchmarks],
             "seeds": [str(seed) for seed in self.seeds],
         }
@@ -100,12 +115,18 @@ class Study(Config):
             if twice is not None:
                 raise ValueError(f"'{twice}' stands twice in '{field}'")
         for base in self.bases:
-            self.train_settings(base, self.seeds[0])
+            for method in self.ways():
+                self.train_settings(base, method, self.seeds[0])
         return self
 
-    def train_settings(self, base: Base, seed: int) -> TrainSettings:
-        """The settings for one base and seed."""
-        merged = {**self.train.model_dump(), **base.train, "seed": seed}
+    def ways(self) -> Sequence[Method | None]:
+        """The methods, or None alone where the study compares none."""
+        return self.methods or [None]
+
+    def train_settings(self, base: Base, method: Method | None, seed: int) -> TrainSettings:
+        """The settings for one base, method and seed."""
+        own = method.train if method else {}
+        merged = {**self.train.model_dump(), **base.train, **own, "seed": seed}
         return TrainSettings.model_validate(merged)
 
 

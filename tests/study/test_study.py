@@ -140,6 +140,29 @@ def test_another_setting_does_only_what_it_changes(
     assert sorted(kind for kind, _ in new) == ["eval", "mix", "train"]
 
 
+def test_full_and_lora_side_by_side(declare: Declare, tmp_path: Path) -> None:
+    ways = [
+        {"name": "full"},
+        {"name": "lora", "train": {"lora": {"r": 2, "lora_dropout": 0.0}, "num_train_epochs": 2}},
+    ]
+    code = [{"name": "code", "parts": [{"source": "code_alpaca", "count": 8}]}]
+    folder = tmp_path / "ways"
+    page = run(declare(methods=ways, mixtures=code, benchmarks=["gsm:cot"]), folder).read_text()
+    with (folder / "report/table.csv").open(newline="") as handle:
+        rows = [row["mixture"] for row in csv.DictReader(handle)]
+    assert rows == ["", "code (full)", "code (lora)"]
+    assert "code (lora)" in page
+    trained = sorted(path.name.rsplit("-", 1)[0] for path in (folder / "train").iterdir())
+    assert trained == ["random--code--full--s42", "random--code--lora--s42"]
+    full, lora = sorted((folder / "train").iterdir())
+    assert not (full / "adapter").exists()
+    assert (lora / "adapter/adapter_config.json").is_file()
+    steps = [
+        json.loads((x / "manifest.json").read_text())["outcome"]["steps"] for x in (full, lora)
+    ]
+    assert steps[1] == 2 * steps[0]
+
+
 def test_plan_and_status_before_and_after(declare: Declare, unbroken: Path, tmp_path: Path) -> None:
     study = load_study(declare())
     before = plan(study, tmp_path / "new")
