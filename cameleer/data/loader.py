@@ -180,3 +180,21 @@ def epoch_steps(rows: list[Row], batch: int, accumulation: int) -> Iterator[list
     for begin in range(0, len(rows), per_step):
         step = rows[begin : begin + per_step]
         yield [step[at : at + batch] for at in range(0, len(step), batch)]
+
+
+def share(rows: Sequence[Row], tokens_of_row: Sequence[int], ranks: int) -> list[list[Row]]:
+    """One optimizer step's rows dealt out to the ranks: [ranks] lists, rows in their order.
+
+    tokens_of_row: [rows] tokens, or any other cost. Ranks get the same number of rows, give or take
+    one, and as equal a cost as dealing gives: from the costliest rows down, `ranks` at a time, the
+    costliest to the rank that has least. Told by the arguments alone, so that every rank works out
+    the same; with fewer rows than ranks the last ones get none.
+    """
+    costliest_first = sorted(range(len(rows)), key=lambda row: -tokens_of_row[row])
+    costs, dealt = [0] * ranks, [list[int]() for _ in range(ranks)]
+    for begin in range(0, len(rows), ranks):
+        poorest_first = sorted(range(ranks), key=lambda rank: costs[rank])
+        for rank, row in zip(poorest_first, costliest_first[begin : begin + ranks], strict=False):
+            costs[rank] += tokens_of_row[row]
+            dealt[rank].append(row)
+    return [[rows[row] for row in sorted(own)] for own in dealt]

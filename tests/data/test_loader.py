@@ -20,6 +20,7 @@ from cameleer.data.loader import (
     epoch_rows,
     epoch_steps,
     say_what_was_left_out,
+    share,
     tokenise,
 )
 
@@ -171,3 +172,23 @@ def test_steps_take_the_rows_in_turn(count: int, batch: int, accumulation: int) 
     for step in steps[:-1]:
         assert [len(micro) for micro in step] == [batch] * accumulation
     assert all(1 <= len(micro) <= batch for micro in steps[-1])
+
+
+@given(st.lists(st.integers(1, 2048), max_size=60), st.integers(1, 9))
+def test_every_row_goes_to_one_rank(tokens: list[int], ranks: int) -> None:
+    rows = [[number] for number in range(len(tokens))]
+    dealt = share(rows, tokens, ranks)
+    assert len(dealt) == ranks
+    assert sorted(row for own in dealt for row in own) == rows
+    assert all(own == sorted(own) for own in dealt)  # in their order
+    counts = [len(own) for own in dealt]
+    assert max(counts) - min(counts) <= 1
+    costs = [sum(tokens[number] for (number,) in own) for own in dealt]
+    assert max(costs) - min(costs) <= max(tokens, default=0)
+
+
+def test_ranks_are_as_equal_as_can_be() -> None:
+    rows = [[number] for number in range(6)]
+    assert share(rows, [9, 1, 8, 2, 7, 3], 2) == [[[0], [3], [5]], [[1], [2], [4]]]
+    assert share(rows[:2], [5, 6], 4) == [[[1]], [[0]], [], []]
+    assert share([], [], 2) == [[], []]
