@@ -12,6 +12,8 @@ from cameleer.core.config import Config
 from cameleer.model.adapters import LoraSpec
 from cameleer.model.load import Precision
 
+Reduction = Literal["token", "conversation", "paper"]
+
 
 class TrainSettings(Config):
     """How to fine-tune. Defaults: the paper's for 7B and 13B (arXiv 2306.04751, Appendix D).
@@ -21,6 +23,8 @@ class TrainSettings(Config):
     per_device_train_batch_size: rows in a micro-batch; an optimizer step takes
     gradient_accumulation_steps micro-batches.
     rule: how the loss mask is made (see cameleer.chat.render).
+    loss_reduction: what weighs the same in a step: every supervised `token`, every `conversation`,
+    or, as in the `paper`'s code, every micro-batch (see cameleer.train.reduction).
     max_grad_norm: gradients are scaled down to this norm; null leaves them.
     save_precision: of the checkpoint's weights. `fp32` keeps the master weights whole; `bf16`
     halves the folder, and rounds away much of what a short run with a small rate has learned.
@@ -36,6 +40,7 @@ class TrainSettings(Config):
     max_steps: PositiveInt | None = None
     per_device_train_batch_size: PositiveInt = 1
     gradient_accumulation_steps: PositiveInt = 1
+    loss_reduction: Reduction = "token"
     learning_rate: float = Field(default=2e-5, gt=0)
     lr_scheduler_type: Literal["linear", "constant"] = "linear"
     warmup_ratio: float = Field(default=0.03, ge=0, le=1)

@@ -42,8 +42,9 @@ from cameleer.model.load import (
 from cameleer.model.packing import require_packing, room
 from cameleer.train.checkpoint import load_state, save_checkpoint, save_state
 from cameleer.train.config import TrainConfig
-from cameleer.train.loss import SHAPES, supervised_sum
+from cameleer.train.loss import SHAPES, supervised_loss
 from cameleer.train.optim import MasterAdamW, learning_rate
+from cameleer.train.reduction import StepTotals, token_weights
 
 FROM_THE_START = {"step": 0, "tokens": 0, "supervised": 0, "seconds": 0.0}
 
@@ -76,13 +77,15 @@ def conversations_file(data: Path) -> Path:
 class MicroBatch:
     """Rows laid one behind the other: ids and positions [1, tokens], supervised [tokens].
 
-    lengths: of the documents, the filling at the end included; tokens: without it.
+    lengths: of the documents, the filling at the end included; counts: supervised tokens of each;
+    tokens: all without the filling.
     """
 
     ids: Tensor
     positions: Tensor
     supervised: Tensor
     lengths: list[int]
+    counts: list[int]
     tokens: int
 
 
@@ -105,6 +108,7 @@ def micro_batch(rows: list[Row], tokens: Tokens, device: torch.device) -> MicroB
         positions(lengths).to(device),
         mask.to(device),
         lengths,
+        [int(part.sum()) for part in torch.split(mask, lengths)],
         len(ids) - filling,
     )
 
@@ -201,13 +205,19 @@ class _Run:
         began = time.perf_counter()
         torch.manual_seed(self.config.seed * 1_000_003 + step)  # dropout, told by the step alone
         micro = [micro_batch(rows, self.tokens, self.device) for rows in batches]
-        supervised = sum(int(batch.supervised.sum()) for batch in micro)
+        totals = StepTotals.of([batch.counts for batch in micro])
         total = 0.0
         for batch in micro:
-            loss = supervised_sum(
-                self.model, batch.ids, batch.positions, batch.supervised, Documents(batch.lengths)
+            weights = token_weights(batch.counts, totals, self.config.loss_reduction)
+            loss, _ = supervised_loss(
+                self.model,
+                batch.ids,
+                batch.positions,
+                batch.supervised,
+                weights.to(self.device),
+                Documents(batch.lengths),
             )
-            torch.autograd.backward(loss / supervised)
+            torch.autograd.backward(loss)
             total += loss.item()
         rate = learning_rate(step, self.steps, self.config)
         norm = self.optimizer.step(rate, self.config.max_grad_norm)
@@ -219,16 +229,16 @@ class _Run:
         seconds = time.perf_counter() - began
         tokens = sum(batch.tokens for batch in micro)
         state["tokens"] += tokens
-        state["supervised"] += supervised
+        state["supervised"] += totals.supervised
         state["seconds"] += seconds
         return {
             "step": step + 1,
             "epoch": epoch + 1,
-            "loss": total / supervised,
+            "loss": total,
             "learning_rate": rate,
             "grad_norm": norm,
             "tokens": tokens,
-            "supervised_tokens": supervised,
+            "supervised_tokens": totals.supervised,
             "tokens_per_second": round(tokens / seconds, 1),
             "seconds": round(seconds, 3),
         }

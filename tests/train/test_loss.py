@@ -15,7 +15,7 @@ from torch import Tensor
 
 from cameleer.model.attention import NAME, Documents, positions
 from cameleer.model.load import load_model
-from cameleer.train.loss import ROWS, SHAPES, _CrossEntropySum, supervised_sum
+from cameleer.train.loss import ROWS, SHAPES, _CrossEntropy, supervised_loss
 
 LENGTHS = [9, 30, 2, 14]
 
@@ -39,7 +39,12 @@ def batch() -> tuple[Tensor, Tensor]:
 
 
 def loss_of(model: Any, ids: Tensor, supervised: Tensor, lengths: list[int]) -> Tensor:
-    return supervised_sum(model, ids, positions(lengths), supervised, Documents(lengths))
+    """The sum of all supervised tokens, each of weight 1."""
+    weights = torch.ones(int(supervised.sum()))
+    total, _ = supervised_loss(
+        model, ids, positions(lengths), supervised, weights, Documents(lengths)
+    )
+    return total
 
 
 def reference(model: Any, ids: Tensor, supervised: Tensor) -> Tensor:
@@ -134,9 +139,13 @@ def test_cross_entropy_and_its_gradient(
     logits = (torch.randn(tokens, vocabulary, generator=draw) * scale).to(dtype)
     targets = torch.randint(vocabulary, (tokens,), generator=draw)
     ours, theirs = logits.clone().requires_grad_(), logits.double().requires_grad_()
-    found = _CrossEntropySum.apply(ours, targets)  # type: ignore[no-untyped-call]
-    wanted = F.cross_entropy(theirs, targets, reduction="sum")
-    assert found.dtype == torch.float32
+    weights = torch.rand(tokens, generator=draw) * (torch.rand(tokens, generator=draw) < 0.8)
+    found, nll = _CrossEntropy.apply(ours, targets, weights)  # type: ignore[no-untyped-call]
+    each = F.cross_entropy(theirs, targets, reduction="none")
+    wanted = (each * weights.double()).sum()
+    assert found.dtype == nll.dtype == torch.float32
+    assert not nll.requires_grad
+    torch.testing.assert_close(nll.double(), each.detach(), rtol=1e-5, atol=1e-4)
     assert found.item() == pytest.approx(wanted.item(), rel=1e-5, abs=1e-4)
     torch.autograd.backward([found * 0.5, wanted * 0.5])
     assert ours.grad is not None
@@ -148,6 +157,7 @@ def test_cross_entropy_and_its_gradient(
 
 def test_no_gradient_is_worked_out_where_none_is_wanted() -> None:
     logits = torch.zeros(3, 4)
-    total = _CrossEntropySum.apply(logits, torch.zeros(3, dtype=torch.long))  # type: ignore[no-untyped-call]
+    targets = torch.zeros(3, dtype=torch.long)
+    total, _ = _CrossEntropy.apply(logits, targets, torch.ones(3))  # type: ignore[no-untyped-call]
     assert total.item() == pytest.approx(3 * torch.log(torch.tensor(4.0)).item())
     assert not total.requires_grad
