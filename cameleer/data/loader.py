@@ -6,7 +6,7 @@ import shutil
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -29,12 +29,17 @@ class Tokens:
     """Tokenised conversations, mapped from disk.
 
     ids: [tokens] uint32; supervised: [tokens] bool; starts: [conversations + 1] int64, where each
-    begins; counts: what was read, kept, cut and dropped, and `supervised: <source>` per source.
+    begins; sources: [conversations] uint32, each one's place in `names`; places: [conversations]
+    int64, which of the file's conversations each is, from 0; counts: what was read, kept, cut and
+    dropped, and `supervised: <source>` per source.
     """
 
     ids: NDArray[np.uint32]
     supervised: NDArray[np.bool_]
     starts: NDArray[np.int64]
+    sources: NDArray[np.uint32]
+    places: NDArray[np.int64]
+    names: list[str]
     counts: Counter[str]
 
     @property
@@ -57,15 +62,16 @@ def tokenise(
 
     on_long: a conversation over `max_tokens` is cut there, dropped, or a UserError that names it.
     """
-    counts_file = folder / "counts.json"  # written last: its presence says that the rest is whole
-    if not counts_file.exists():
+    whole = folder / "tokens.json"  # written last: its presence says that the rest is whole
+    if not whole.exists():
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         limit = max_tokens if on_long == "cut" else None
         renderer = Renderer(tokenizer, template, max_tokens=limit, rule=rule)
         work = partial(_arrays, max_tokens=max_tokens, on_long=on_long)
         counts: Counter[str] = Counter()
-        lengths = array("q")
+        lengths, sources, places = array("q"), array("I"), array("q")
+        names: dict[str, int] = {}
         with (folder / "ids.u32").open("wb") as ids, (folder / "supervised.u8").open("wb") as mask:
             for found in by_all_cores(data, renderer, work):
                 if found.too_long:
@@ -73,10 +79,14 @@ def tokenise(
                 ids.write(found.ids)
                 mask.write(found.supervised)
                 lengths.frombytes(found.lengths)
+                sources.extend(names.setdefault(name, len(names)) for name in found.sources)
+                places.extend(counts["read"] + place for place in found.places)
                 counts.update(found.counts)
         starts = np.concatenate([[0], np.cumsum(np.frombuffer(lengths, np.int64))])
         starts.astype(np.int64).tofile(folder / "starts.i64")
-        write_json(counts_file, counts)
+        for name, numbers in (("sources.u32", sources), ("places.i64", places)):
+            (folder / name).write_bytes(numbers.tobytes())
+        write_json(whole, {"names": list(names), "counts": counts})
     return _mapped(folder, data)
 
 
@@ -84,6 +94,7 @@ def tokenise(
 class _Arrays:
     """Some conversations' tokens: ids as uint32, mask as bool, lengths as int64, all as bytes.
 
+    sources: of each; places: of each among the conversations that were given, from 0.
     too_long: id and tokens of the first one over the limit, where that is an error.
     """
 
@@ -91,6 +102,8 @@ class _Arrays:
     supervised: bytes
     lengths: bytes
     counts: Counter[str]
+    sources: list[str] = field(default_factory=list)
+    places: list[int] = field(default_factory=list)
     too_long: tuple[str, int] | None = None
 
 
@@ -103,6 +116,7 @@ def _arrays(
 ) -> _Arrays:
     counts: Counter[str] = Counter()
     ids, masks, lengths = [], [], array("q")
+    sources, places = [], []
     for item in renderer.render(conversations, counts):
         mask = b"\0" + item.supervised[1:]  # nothing stands before the first that could predict it
         learned = mask.count(1)
@@ -112,17 +126,19 @@ def _arrays(
             continue
         if len(mask) > max_tokens:
             if on_long == "error":
-                return _Arrays(b"", b"", b"", counts, (item.id, len(mask)))
+                return _Arrays(b"", b"", b"", counts, too_long=(item.id, len(mask)))
             counts["dropped_long"] += 1
             counts["kept"] -= 1
             continue
         ids.append(item.ids)
         masks.append(mask)
         lengths.append(len(mask))
+        sources.append(item.source)
+        places.append(counts["read"] - 1)  # rendering counts each conversation as it comes to it
         counts["tokens"] += len(mask)
         counts["supervised"] += learned
         counts[f"supervised: {item.source}"] += learned
-    return _Arrays(b"".join(ids), b"".join(masks), lengths.tobytes(), counts)
+    return _Arrays(b"".join(ids), b"".join(masks), lengths.tobytes(), counts, sources, places)
 
 
 def _too_long(data: Path, identity: str, tokens: int, limit: int) -> UserError:
@@ -135,13 +151,17 @@ def _too_long(data: Path, identity: str, tokens: int, limit: int) -> UserError:
 
 
 def _mapped(folder: Path, data: Path) -> Tokens:
-    counts = Counter(read_json(folder / "counts.json"))
+    facts = read_json(folder / "tokens.json")
+    counts = Counter(facts["counts"])
     if not counts["tokens"]:
         raise UserError("holds no conversation that can be learned from", file=data)
     return Tokens(
         np.memmap(folder / "ids.u32", np.uint32, "r"),
         np.memmap(folder / "supervised.u8", np.bool_, "r"),
         np.fromfile(folder / "starts.i64", np.int64),
+        np.fromfile(folder / "sources.u32", np.uint32),
+        np.fromfile(folder / "places.i64", np.int64),
+        facts["names"],
         counts,
     )
 

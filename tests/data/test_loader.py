@@ -63,6 +63,23 @@ def test_what_is_on_disk_is_what_was_rendered(tmp_path: Path, tiny_tokenizer: An
     assert tokens.counts["supervised: b"] == sum(wanted[1].supervised)
 
 
+def test_each_is_known_by_its_source_and_its_place_in_the_file(
+    tmp_path: Path, tiny_tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cameleer.data.rendering.CONVERSATIONS", 2)  # places go on over stretches
+    rows = [MUTE, SHORT, LONG, OTHER, MUTE, OTHER]
+    tokens = load(tmp_path, tiny_tokenizer, *rows, on_long="drop")
+    assert tokens.places.tolist() == [1, 3, 5]
+    assert [tokens.names[number] for number in tokens.sources] == ["a", "b", "b"]
+
+
+def test_a_folder_of_an_older_form_is_made_anew(tmp_path: Path, tiny_tokenizer: Any) -> None:
+    (tmp_path / "tokens").mkdir()
+    (tmp_path / "tokens" / "counts.json").write_text('{"tokens": 7}')
+    assert load(tmp_path, tiny_tokenizer, SHORT).counts["kept"] == 1
+    assert not (tmp_path / "tokens" / "counts.json").exists()
+
+
 @pytest.mark.parametrize(
     ("on_long", "kept", "counted"),
     [

@@ -109,7 +109,8 @@ def test_an_epoch_learns_every_supervised_token_once(
 
 def test_rows_are_filled_up_with_what_nothing_is_learned_of() -> None:
     ids, starts = np.arange(1, 71, dtype=np.uint32), np.array([0, 30, 70])
-    tokens = Tokens(ids, np.ones(70, np.bool_), starts, Counter())
+    sources, places = np.zeros(2, np.uint32), np.arange(2)
+    tokens = Tokens(ids, np.ones(70, np.bool_), starts, sources, places, ["a"], Counter())
     batch = micro_batch([[1, 0]], tokens, torch.device("cpu"))
     assert batch.lengths == [40, 30, 58]
     assert batch.tokens == 70
