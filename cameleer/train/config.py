@@ -13,6 +13,8 @@ from cameleer.model.adapters import LoraSpec
 from cameleer.model.load import Precision
 
 Reduction = Literal["token", "conversation", "paper"]
+OptimName = Literal["adamw_torch_fused", "adamw_bnb_8bit", "paged_adamw_32bit", "paged_adamw_8bit"]
+MasterWeights = Literal["fp32", "none"]
 
 
 class TrainSettings(Config):
@@ -26,8 +28,15 @@ class TrainSettings(Config):
     loss_reduction: what weighs the same in a step: every supervised `token`, every `conversation`,
     or, as in the `paper`'s code, every micro-batch (see cameleer.train.reduction).
     max_grad_norm: gradients are scaled down to this norm; null leaves them.
+    optim: AdamW as transformers names its kinds: moments in float32, or `8bit`; `paged` moves them
+    to the host's memory when a GPU's is full. weight_decay is that of matrices: biases and norms
+    have none.
+    master_weights: `fp32` beside bf16 ones; `none` rounds updated weights back to bf16 by chance.
+    offload_optimizer: masters and moments in the host's memory, updated by its processor.
     save_precision: of the checkpoint's weights. `fp32` keeps the master weights whole; `bf16`
     halves the folder, and rounds away much of what a short run with a small rate has learned.
+    stop_on_spike: stop, with the step's conversations kept, at a loss and gradient norm so many
+    standard deviations above those of the 50 steps before; null only notes those above 5.
     save_minutes, save_steps: how often the state to resume from is written; resuming is exact, so
     neither changes the result.
     """
@@ -49,16 +58,21 @@ class TrainSettings(Config):
     adam_beta2: float = 0.999
     adam_epsilon: float = 1e-8
     max_grad_norm: float | None = 1.0
+    optim: OptimName = "adamw_torch_fused"
+    master_weights: MasterWeights = "fp32"
+    offload_optimizer: bool = False
     precision: Precision = "auto"
     lora: LoraSpec | None = None
     save_precision: Literal["fp32", "bf16"] = "fp32"
     seed: int = 42
+    stop_on_spike: float | None = Field(default=None, gt=0)
     save_minutes: float = Field(default=10.0, gt=0)
     save_steps: PositiveInt | None = None
 
     def deciding(self) -> dict[str, object]:
         """The settings that decide the result, as JSON values; inputs are told by fingerprint."""
-        return self.model_dump(mode="json", exclude={"model", "data", "save_minutes", "save_steps"})
+        beside = {"model", "data", "save_minutes", "save_steps", "stop_on_spike"}
+        return self.model_dump(mode="json", exclude=beside)
 
 
 class TrainConfig(TrainSettings):

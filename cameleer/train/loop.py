@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -43,8 +41,10 @@ from cameleer.model.packing import require_packing, room
 from cameleer.train.checkpoint import load_state, save_checkpoint, save_state
 from cameleer.train.config import TrainConfig
 from cameleer.train.loss import SHAPES, supervised_loss
-from cameleer.train.optim import MasterAdamW, learning_rate
+from cameleer.train.optim import AdamW, learning_rate
+from cameleer.train.pace import Pace, peak_memory
 from cameleer.train.reduction import StepTotals, token_weights
+from cameleer.train.watch import DocumentLosses, StoppedError, Watch
 
 FROM_THE_START = {"step": 0, "tokens": 0, "supervised": 0, "seconds": 0.0}
 
@@ -53,7 +53,8 @@ def train(config: TrainConfig, folder: Path) -> Path:
     """Fine-tune as `config` says and leave the checkpoint in `folder`; give it again to resume."""
     base, data = model_folder(config.model), conversations_file(config.data)
     stage = train_stage(config, folder, model_fingerprint(base), fingerprint_of(config.data))
-    if not stage.run(lambda partial: _Run(config, base, data, partial).to_the_end()):
+    stopped = folder.with_name(f"{folder.name}.stopped")
+    if not stage.run(lambda partial: _Run(config, base, data, partial, stopped).to_the_end()):
         note(f"done before: {folder}")
     return folder
 
@@ -77,13 +78,14 @@ def conversations_file(data: Path) -> Path:
 class MicroBatch:
     """Rows laid one behind the other: ids and positions [1, tokens], supervised [tokens].
 
-    lengths: of the documents, the filling at the end included; counts: supervised tokens of each;
-    tokens: all without the filling.
+    documents: their indices; lengths: of them, the filling at the end included; counts: supervised
+    tokens of each, again with the filling; tokens: all without it.
     """
 
     ids: Tensor
     positions: Tensor
     supervised: Tensor
+    documents: list[int]
     lengths: list[int]
     counts: list[int]
     tokens: int
@@ -107,6 +109,7 @@ def micro_batch(rows: list[Row], tokens: Tokens, device: torch.device) -> MicroB
         ids[None].to(device),
         positions(lengths).to(device),
         mask.to(device),
+        documents,
         lengths,
         [int(part.sum()) for part in torch.split(mask, lengths)],
         len(ids) - filling,
@@ -116,7 +119,9 @@ def micro_batch(rows: list[Row], tokens: Tokens, device: torch.device) -> MicroB
 class _Run:
     """One run of the loop, on one process."""
 
-    def __init__(self, config: TrainConfig, base: Path, data: Path, folder: Path) -> None:
+    def __init__(
+        self, config: TrainConfig, base: Path, data: Path, folder: Path, stopped: Path
+    ) -> None:
         self.config, self.folder, self.scratch = config, folder, folder / SCRATCH
         self.template = template_named(config.template)
         self.tokenizer = load_tokenizer(str(base))
@@ -137,7 +142,9 @@ class _Run:
         require_packing(model)
         self._require_room(model)
         self.model = (add_lora(model, config.lora) if config.lora else model).train()
-        self.optimizer = MasterAdamW(self.model.named_parameters(), config)
+        self.optimizer = AdamW(self.model, config)
+        self.watch = Watch(self.tokens, data, stopped, config.stop_on_spike)
+        self.pace = Pace(self.model, self.device, self.dtype)
 
     def _steps(self) -> int:
         """Optimizer steps of the whole run; every epoch has as many rows as the first."""
@@ -169,12 +176,17 @@ class _Run:
         state = load_state(self.scratch, self.optimizer) or dict(FROM_THE_START)
         if state["step"]:
             note(f"resuming after step {state['step']} of {self.steps}")
-        self._forget_metrics_after(state["step"])
+        self.watch.take_up(self._forget_metrics_after(state["step"]))
         log = JsonlLog(self.folder / "metrics.jsonl")
         with progress("train", self.steps, state["step"]) as ticker:
             for step, epoch, batches in self._remaining(state["step"]):
-                row = self._one_step(step, epoch, batches, state)
+                try:
+                    row = self._one_step(step, epoch, batches, state)
+                except StoppedError:
+                    save_state(self.scratch, self.optimizer, {**state, "step": step})
+                    raise
                 log.append([row])
+                self.watch.take_up([row])
                 if self._time_to_save(step + 1, state):
                     log.sync()
                     save_state(self.scratch, self.optimizer, {**state, "step": step + 1})
@@ -206,10 +218,10 @@ class _Run:
         torch.manual_seed(self.config.seed * 1_000_003 + step)  # dropout, told by the step alone
         micro = [micro_batch(rows, self.tokens, self.device) for rows in batches]
         totals = StepTotals.of([batch.counts for batch in micro])
-        total = 0.0
+        total, nlls = 0.0, []
         for batch in micro:
             weights = token_weights(batch.counts, totals, self.config.loss_reduction)
-            loss, _ = supervised_loss(
+            loss, nll = supervised_loss(
                 self.model,
                 batch.ids,
                 batch.positions,
@@ -219,13 +231,19 @@ class _Run:
             )
             torch.autograd.backward(loss)
             total += loss.item()
+            nlls.append(nll)
+        losses = DocumentLosses.of(
+            [document for batch in micro for document in batch.documents],
+            [count for batch in micro for count in batch.counts[: len(batch.documents)]],
+            torch.cat(nlls).cpu(),
+        )
         rate = learning_rate(step, self.steps, self.config)
-        norm = self.optimizer.step(rate, self.config.max_grad_norm)
-        if not (total < float("inf") and norm < float("inf")):
-            raise UserError(
-                f"the loss or its gradient is not a number at step {step + 1}",
-                hint="lower the learning rate, or look at the data of that step",
-            )
+        said: dict[str, float] = {}
+
+        def check(norm: float) -> None:
+            said.update(self.watch.check(step + 1, total, norm, losses))
+
+        norm = self.optimizer.step(rate, self.config.max_grad_norm, check)
         seconds = time.perf_counter() - began
         tokens = sum(batch.tokens for batch in micro)
         state["tokens"] += tokens
@@ -239,8 +257,15 @@ class _Run:
             "grad_norm": norm,
             "tokens": tokens,
             "supervised_tokens": totals.supervised,
-            "tokens_per_second": round(tokens / seconds, 1),
-            "seconds": round(seconds, 3),
+            **losses.by_source(self.tokens),
+            **said,
+            **self.pace.measured(
+                [length for batch in micro for length in batch.lengths[: len(batch.documents)]],
+                totals.supervised,
+                tokens,
+                seconds,
+                self.steps - step - 1,
+            ),
         }
 
     def _time_to_save(self, done: int, state: dict[str, Any]) -> bool:
@@ -255,18 +280,23 @@ class _Run:
         return due
 
     def _tick(self, ticker: Ticker, row: dict[str, Any]) -> None:
-        ticker.advance(info=f"loss {row['loss']:.3f}  {row['tokens_per_second']:.0f} tokens/s")
+        ticker.advance(
+            info=f"loss {row['loss']:.3f}  {row['tokens_per_second']:.0f} tokens/s  "
+            f"MFU {row['mfu']:.0%}  {row['memory_gib']:.1f} GiB"
+        )
 
-    def _forget_metrics_after(self, step: int) -> None:
-        """Steps that were taken but not saved are taken again: their lines go."""
+    def _forget_metrics_after(self, step: int) -> list[dict[str, Any]]:
+        """Steps that were taken but not saved are taken again: their lines go; returns the rest."""
         file = self.folder / "metrics.jsonl"
-        if file.exists():
-            JsonlLog(file).close()  # cuts off a torn line
-            rows = [row for _, row in read_jsonl(file) if row["step"] <= step]
-            file.unlink()
-            log = JsonlLog(file)
-            log.append(rows)
-            log.close()
+        if not file.exists():
+            return []
+        JsonlLog(file).close()  # cuts off a torn line
+        rows = [row for _, row in read_jsonl(file) if row["step"] <= step]
+        file.unlink()
+        log = JsonlLog(file)
+        log.append(rows)
+        log.close()
+        return rows
 
     def _finish(self, last: dict[str, Any], state: dict[str, Any]) -> dict[str, Any]:
         counts = self.tokens.counts
@@ -284,16 +314,9 @@ class _Run:
             "dropped": counts["dropped_long"] + counts["dropped_no_supervised"],
             "counts": dict(counts),
             "final_loss": last.get("loss"),
+            "spikes": self.watch.noted,
             "tokens_per_second": round(state["tokens"] / max(state["seconds"], 1e-9), 1),
-            "peak_memory_gib": round(peak_memory() / 2**30, 3),
+            "peak_memory_gib": round(peak_memory(self.device) / 2**30, 3),
             "device": str(self.device),
             "dtype": str(self.dtype).removeprefix("torch."),
         }
-
-
-def peak_memory() -> int:
-    """Most memory held so far, in bytes: the GPU's if there is one, else this process's."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if sys.platform == "darwin" else most * 1024
