@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from cameleer.model.attention import Documents, Prefix, weigh
+from cameleer.model.attention import Documents, Prefix
+from cameleer.model.kernels import Scoring, capped, visible, weigh
 
 GROW = 128  # tokens of room that are added at a time
 
@@ -72,9 +73,9 @@ class Filling(Documents):
         super().__init__(lengths, cache.prefix)
         self.cache, self.first = cache, first
 
-    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, how: Scoring) -> Tensor:
         self.cache.fill(layer, self.first, self.lengths, k, v)
-        return super().attend(layer, q, k, v, scale)
+        return super().attend(layer, q, k, v, how)
 
 
 class Capturing(Documents):
@@ -84,10 +85,10 @@ class Capturing(Documents):
         super().__init__([length])
         self.captured = Prefix([], [])
 
-    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, how: Scoring) -> Tensor:
         self.captured.keys.append(k[0].clone())
         self.captured.values.append(v[0].clone())
-        return super().attend(layer, q, k, v, scale)
+        return super().attend(layer, q, k, v, how)
 
 
 class Decoding:
@@ -96,14 +97,20 @@ class Decoding:
     def __init__(self, cache: Cache) -> None:
         self.cache = cache
         self.own = int(cache.lengths.max()) + 1
-        unseen = torch.arange(self.own) > cache.lengths[:, None]
-        self.mask = torch.zeros(unseen.shape).masked_fill_(unseen, float("-inf"))
+        self.past = cache.prefix.tokens if cache.prefix else 0
+        self.longest = self.past + self.own
+        self.masks: dict[int | None, Tensor] = {}
 
-    @property
-    def longest(self) -> int:
-        return self.own + (self.cache.prefix.tokens if self.cache.prefix else 0)
+    def _mask(self, window: int | None, like: Tensor) -> Tensor:
+        """What is added to scores, [1, sequences, 1, past + own]: 0 or -inf."""
+        if window not in self.masks:
+            keys, queries = torch.arange(self.longest), self.past + self.cache.lengths[:, None]
+            unseen = ~visible(queries, keys, window)
+            mask = torch.zeros(unseen.shape).masked_fill_(unseen, float("-inf"))
+            self.masks[window] = mask.to(like.device, like.dtype)[None, :, None]
+        return self.masks[window]
 
-    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, how: Scoring) -> Tensor:
         """q [1, heads, sequences, head_dim], k and v [1, kv_heads, …] to q's shape."""
         self.cache.append(layer, k[0].transpose(0, 1), v[0].transpose(0, 1))
         keys, values = self.cache._layer(layer)
@@ -111,11 +118,12 @@ class Decoding:
         # [kv_heads x sequences, …]: the prefix's product wants the key heads outermost.
         own_k = keys[:, :, : self.own].transpose(0, 1).flatten(0, 1)
         own_v = values[:, :, : self.own].transpose(0, 1).flatten(0, 1)
-        scaled = (q[0] * scale).view(kv_heads, group, count, head_dim).transpose(1, 2)
+        scaled = (q[0] * how.scale).view(kv_heads, group, count, head_dim).transpose(1, 2)
         scaled = scaled.reshape(kv_heads * count, group, head_dim)
-        mask = self.mask.to(q.device, q.dtype)[None, :, None].expand(kv_heads, -1, group, -1)
-        scores = torch.bmm(scaled, own_k.transpose(1, 2)).add_(mask.flatten(0, 1))
+        mask = self._mask(how.window, q).expand(kv_heads, -1, group, -1).flatten(0, 1)
+        scores = capped(torch.bmm(scaled, own_k.transpose(1, 2)), how).add_(mask[..., self.past :])
         before = self.cache.prefix.of(layer) if self.cache.prefix else None
-        mixed = weigh(scores, own_v, scaled, kv_heads, before)
+        hidden = mask[..., : self.past] if how.window else None
+        mixed = weigh(scores, own_v, scaled, how, before, hidden)
         mixed = mixed.view(kv_heads, count, group, head_dim).transpose(1, 2)
         return mixed.reshape(1, kv_heads * group, count, head_dim)

@@ -9,19 +9,17 @@ from torch import Tensor
 
 from cameleer.core.errors import UserError
 from cameleer.model.attention import NAME, Documents, positions
+from cameleer.model.kernels import Scoring
 
+KNOWN = "Llama, Mistral, Qwen, Gemma, OLMo, GPT-NeoX (Pythia), OPT, GPT-2 and Phi-3"
 LENGTHS = [5, 11]  # tokens of the two documents that are tried
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.1}  # of the logits' spread
 
 
 def room(model: Any) -> int | None:
-    """Most tokens that one document may have: places for positions, and the attention's window.
-
-    A window that is longer than every document changes nothing; a shorter one we do not have.
-    """
-    names = ("max_position_embeddings", "sliding_window")
-    known = [getattr(model.config, name, None) for name in names]
-    return min((most for most in known if most is not None), default=None)
+    """Most tokens that one document may have: the model's places for positions."""
+    most: int | None = getattr(model.config, "max_position_embeddings", None)
+    return most
 
 
 def require_packing(model: Any) -> None:
@@ -34,20 +32,46 @@ def require_packing(model: Any) -> None:
     draw = torch.Generator().manual_seed(0)
     ids = torch.randint(model.config.vocab_size, (1, sum(LENGTHS)), generator=draw)
     ids = ids.to(model.device)
+    layout = _Trial(LENGTHS)
     try:
-        difference = _difference(model, ids)
+        difference = _difference(model, ids, layout)
     except Exception as error:  # whatever a model's code says to arguments that it does not know
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise _unsupported(model, reason) from None
     if not difference < TOLERANCE.get(model.dtype, 0.1):
         raise _unsupported(model, f"two documents in a row are off by {difference:.2g}")
+    # The trial is too short for a window to matter, so what layers asked for must tell.
+    window = _window(model.config)
+    if window is not None and not layout.windows:
+        raise _unsupported(model, f"no layer asks for the window of {window} that it has")
+
+
+class _Trial(Documents):
+    """Documents that note the windows which layers ask for."""
+
+    def __init__(self, lengths: list[int]) -> None:
+        super().__init__(lengths)
+        self.longest = 1 << 62  # no window is too long to be asked for
+        self.windows: set[int] = set()
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, how: Scoring) -> Tensor:
+        if how.window is not None:
+            self.windows.add(how.window)
+        return super().attend(layer, q, k, v, how)
+
+
+def _window(config: Any) -> int | None:
+    """How far back some layers see, where that is less than the model has positions."""
+    known = [getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size")]
+    window = min((size for size in known if size is not None), default=None)
+    most = getattr(config, "max_position_embeddings", None)
+    return None if window is None or (most is not None and window >= most) else window
 
 
 @torch.no_grad()
-def _difference(model: Any, ids: Tensor) -> float:
+def _difference(model: Any, ids: Tensor, layout: Documents) -> float:
     """Root mean square of the logits' difference, as a share of their standard deviation."""
     at = positions(LENGTHS).to(ids.device)
-    layout = Documents(LENGTHS)
     packed = model(input_ids=ids, position_ids=at, use_cache=False, layout=layout).logits[0]
     model.set_attn_implementation("eager")
     try:
@@ -62,5 +86,5 @@ def _difference(model: Any, ids: Tensor) -> float:
 def _unsupported(model: Any, reason: str) -> UserError:
     return UserError(
         f"packing is not supported for models of type '{model.config.model_type}': {reason}",
-        hint="Llama, Mistral, Qwen2, GPT-NeoX (Pythia), OPT and GPT-2 are known to work",
+        hint=f"known to work: {KNOWN}",
     )

@@ -12,12 +12,29 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from cameleer.model import attention
+from cameleer.model import kernels
 from cameleer.model.attention import NAME, Documents, Prefix, positions
 from cameleer.model.cache import Cache, Capturing, Decoding, Filling
 from cameleer.model.load import load_model
 
-FAMILIES = ["llama", "llama, as many key heads", "qwen2", "mistral", "gpt_neox", "opt", "gpt2"]
+FAMILIES = [
+    "llama",
+    "llama, as many key heads",
+    "qwen2",
+    "qwen2, window of 16",
+    "qwen3",
+    "mistral",
+    "mistral, window of 16",
+    "gpt_neox",
+    "opt",
+    "gpt2",
+    "gemma",
+    "gemma2",
+    "gemma3_text",
+    "olmo",
+    "olmo2",
+    "phi3",
+]
 LENGTHS = [
     [1],
     [40],
@@ -73,7 +90,7 @@ def assert_close(found: Tensor, wanted: Tensor, tolerance: float = 1e-4) -> None
 def test_packed_is_unpacked(
     pair: Pair, lengths: list[int], stack_up_to: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attention, "STACK_UP_TO", stack_up_to)
+    monkeypatch.setattr(kernels, "STACK_UP_TO", stack_up_to)
     ours, theirs = pair
     ids = some_ids(sum(lengths))
     found, wanted = packed(ours, ids, lengths), alone(theirs, ids, lengths)
@@ -98,8 +115,8 @@ def test_packed_is_unpacked_for_any_lengths(
     llama: Pair, lengths: list[int], stack_up_to: int, stack_scores: int
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(attention, "STACK_UP_TO", stack_up_to)
-        patch.setattr(attention, "STACK_SCORES", stack_scores)
+        patch.setattr(kernels, "STACK_UP_TO", stack_up_to)
+        patch.setattr(kernels, "STACK_SCORES", stack_scores)
         ours, theirs = llama
         ids = some_ids(sum(lengths))
         found, wanted = packed(ours, ids, lengths), alone(theirs, ids, lengths)
@@ -131,7 +148,7 @@ def test_a_change_in_one_document_is_not_seen_in_another(pair: Pair) -> None:
 def test_documents_after_a_prefix_are_whole_sequences(
     pair: Pair, stack_up_to: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attention, "STACK_UP_TO", stack_up_to)
+    monkeypatch.setattr(kernels, "STACK_UP_TO", stack_up_to)
     ours, theirs = pair
     lengths, ids = [7, 1, 30, 8], some_ids(20 + 46)
     before = ids[:, :20]

@@ -239,15 +239,12 @@ def test_what_the_user_can_mend(
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize(("model", "room"), [("opt", 256), ("mistral, window of 16", 16)])
-def test_a_conversation_longer_than_the_model_has_room_for(
-    config: Make, tmp_path: Path, model: str, room: int
-) -> None:
+def test_a_conversation_longer_than_the_model_has_room_for(config: Make, tmp_path: Path) -> None:
     data = tmp_path / "long.jsonl"
     turns = [{"role": "user", "content": "sand " * 300}, {"role": "assistant", "content": "yes"}]
     write_jsonl(data, [{"id": "x", "messages": turns}])
-    with pytest.raises(UserError, match=f"the model has room for {room}"):
-        train(config(model, data=data, max_seq_length=4096), tmp_path / "run")
+    with pytest.raises(UserError, match="the model has room for 256"):
+        train(config("opt", data=data, max_seq_length=4096), tmp_path / "run")
 
 
 def test_a_tokenizer_of_another_model(
