@@ -11,12 +11,12 @@ from safetensors.torch import load_file, save_file
 from cameleer.chat.template import Template
 from cameleer.core.files import read_json, write_json
 from cameleer.model.adapters import merged
-from cameleer.train.optim import MasterAdamW
+from cameleer.train.optim import AdamW
 
 STATE = "resume"
 
 
-def save_state(folder: Path, optimizer: MasterAdamW, progress: dict[str, Any]) -> None:
+def save_state(folder: Path, optimizer: AdamW, progress: dict[str, Any]) -> None:
     """Write the state beside the old one and swap them, so that one of the two is always whole."""
     new, old = folder / f"{STATE}.new", folder / STATE
     shutil.rmtree(new, ignore_errors=True)
@@ -31,7 +31,7 @@ def save_state(folder: Path, optimizer: MasterAdamW, progress: dict[str, Any]) -
     shutil.rmtree(aside, ignore_errors=True)
 
 
-def load_state(folder: Path, optimizer: MasterAdamW) -> dict[str, Any] | None:
+def load_state(folder: Path, optimizer: AdamW) -> dict[str, Any] | None:
     """Take up the newest whole state; returns its progress, or None if there is none."""
     for name in (STATE, f"{STATE}.new", f"{STATE}.old"):
         if (folder / name / "progress.json").exists():

@@ -40,7 +40,7 @@ from cameleer.model.load import (
 from cameleer.model.packing import require_packing, room
 from cameleer.train.checkpoint import load_state, save_checkpoint, save_state
 from cameleer.train.config import TrainConfig
-from cameleer.train.loss import SHAPES, supervised_loss
+from cameleer.train.loss import SHAPES, head_in_chunks, supervised_loss
 from cameleer.train.optim import AdamW, learning_rate
 from cameleer.train.pace import Pace, peak_memory
 from cameleer.train.reduction import StepTotals, token_weights
@@ -142,6 +142,7 @@ class _Run:
         require_packing(model)
         self._require_room(model)
         self.model = (add_lora(model, config.lora) if config.lora else model).train()
+        head_in_chunks(self.model)
         self.optimizer = AdamW(self.model, config)
         self.watch = Watch(self.tokens, data, stopped, config.stop_on_spike)
         self.pace = Pace(self.model, self.device, self.dtype)
