@@ -39,7 +39,7 @@ def prepare(job: dict[str, Any]) -> dict[str, Any]:
     the same to do. The records are the sample's, over and over, with words changed at random: six
     in a hundred pieces of text are new, as in a real mixture after some millions of them.
     """
-    from cameleer.data.source import convert
+    from cameleer.data.convert import convert
     from cameleer.model.load import load_tokenizer, model_folder
 
     base, data = model_folder(job["model"]), Path(job["data"])
@@ -93,7 +93,7 @@ def changed(text: str, times: float, pool: list[str], draw: random.Random) -> st
 
 def convert(job: dict[str, Any]) -> dict[str, Any]:
     """Native records to conversations, as `cameleer data convert` does it."""
-    from cameleer.data.source import convert as converted
+    from cameleer.data.convert import convert as converted
 
     conversations, counts = converted("dolly", Path(job["native"]))
     written = write_jsonl(Path(job["file"]), (chat.to_row() for chat in conversations))

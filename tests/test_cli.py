@@ -15,7 +15,6 @@ import pytest
 import typer.main
 
 from cameleer import cli
-from cameleer.core import files
 from cameleer.data.miniature import Miniature, make, miniature_stage
 
 SMALL = Miniature(
@@ -609,13 +608,13 @@ def test_a_disk_that_is_full_halfway_leaves_the_old_file(
     (tmp_path / "o.jsonl").write_text("what was there before\n")
     calls = []
 
-    def fill(row: Any) -> str:
-        calls.append(row)
+    def fill(conversation: Any) -> bytes:
+        calls.append(conversation)
         if len(calls) > 3:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return json.dumps(row)
+        return b"{}\n"
 
-    monkeypatch.setattr(files, "to_json", fill)
+    monkeypatch.setattr("cameleer.data.convert.to_line", fill)
     said = run("data", "convert", "cot", "--from", world, "-o", "o.jsonl").mistake
     assert "the disk is full" in said
     assert (tmp_path / "o.jsonl").read_text() == "what was there before\n"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,7 +24,6 @@ from cameleer.cli.options import (
 )
 from cameleer.core.console import emit_json, err, note, out, table
 from cameleer.core.errors import UserError
-from cameleer.core.files import write_jsonl
 
 app = group("Instruction data sets.")
 
@@ -121,37 +119,28 @@ def data_convert(
 
     Example: `cameleer data convert jsonl --from chats.json -o chats.jsonl`
     """
-    from itertools import islice
     from time import monotonic
 
     from cameleer.core.console import progress
+    from cameleer.core.files import replacing
     from cameleer.data.bad import BadRecords
-    from cameleer.data.source import convert, require_apart
+    from cameleer.data.convert import stream, to_line
+    from cameleer.data.source import Convert, located, require_apart, source_named
 
     require_apart(source, folder, out_file(output))
     loaded = _tokenizer(tokenizer) if tokenizer else None
     with BadRecords(output) as bad, progress(f"convert {source}", None) as ticker:
-        conversations, counts = convert(
-            source,
-            folder,
-            rule.value,
-            seed,
-            strict=strict,
-            on_bad=bad.add,
-            tokenizer=loaded,
-            max_tokens=max_tokens,
-        )
-
-        def rows() -> Iterator[dict[str, Any]]:
-            for conversation in islice(conversations, limit):
+        native = located(source, folder)
+        job = Convert(native, rule.value, seed, strict, bad.add, loaded, max_tokens)
+        counts = job.counts
+        with replacing(output, "wb") as handle:
+            for line in stream(source_named(source), job, to_line, limit):
+                handle.write(line)
                 if counts["read"] >= ticker.count + 100:
                     rate = counts["read"] / (monotonic() - ticker.start)
                     ticker.advance(counts["read"] - ticker.count, f"{rate:,.0f} a second")
-                yield conversation.to_row()
             if bad.count and not counts["kept"]:
                 raise UserError(f"none of {counts['read']} records could be used", file=bad.file)
-
-        write_jsonl(output, rows())
     facts = {"source": source, "output": str(output), **shown_counts(counts), **bad.facts()}
     show(json, facts, f"{source}: {output}", _counted(counts))
 

@@ -15,7 +15,9 @@ from cameleer.core.jsonl import (
     MOST_OF_ONE,
     WHITESPACE,
     Keys,
+    Known,
     OnBad,
+    Reading,
     StrayTextError,
     first_key,
     mistake,
@@ -28,11 +30,12 @@ EDGE = 16  # a value that the end of a chunk cuts is reported within so many cha
 
 
 def read_json_array(
-    path: Path, on_bad: OnBad = None, within: str | None = None
+    path: Path, on_bad: OnBad = None, within: str | None = None, reading: Reading | None = None
 ) -> Iterator[tuple[int, Any]]:
     """(line of its first character, value) for each element of a JSON file that is one array.
 
-    within: the file is an object, and the array its value of that name.
+    within: the file is an object, and the array its value of that name. reading: a part of
+    the file is read, up to its end or that of the first behind it that ends between two elements.
 
     Streamed: memory holds a chunk and the element that crosses its end. Packed files are unpacked
     on the way. A top level that is no array raises UserError with the line; so does a syntax error
@@ -40,11 +43,11 @@ def read_json_array(
     records as StrayTextError. Reading then goes on at the next object that begins with the same key
     as those before.
     """
-    with _Window(path, on_bad is not None) as text:
+    with _Window(path, on_bad is not None, reading) as text:
         text.open(within)
         delimiter = "" if text.next_character() == "]" else ","
         text.at += not delimiter
-        while True:
+        while not (delimiter and text.part_ends()):
             tried = False
             try:
                 if not delimiter:
@@ -54,6 +57,8 @@ def read_json_array(
                     raise text.error("broken JSON: more text after the end of the array")
                 text.next_character()
                 yield from text.plain()
+                if text.part_ends():
+                    return
                 line, tried = text.line(), True
                 value = text.value()
                 tried = False
@@ -71,11 +76,12 @@ def read_json_array(
                 if not found:
                     return
                 delimiter = ","
-        if text.handle.broken:
+        if text.handle.broken and not text.part_ends():
             tell(on_bad, text.handle.broken, path, text.line(), lost=False)
 
 
 NEXT = re.compile(r"[ \t\n\r]*,[ \t\n\r]*(?=\{)")  # between two objects
+NEXT_OR_END = re.compile(r"[ \t\n\r]*,[ \t\n\r]*(?=\{|\Z)")  # and at the end of a part
 WORD = re.compile(r'[\w"]')
 OBJECT = re.compile(r'\{\s*"([^"\\]{0,100})"\s*:')
 WITHIN = re.compile(r'[:\[]\s*\{\s*"([^"\\]{0,100})"\s*:')
@@ -89,17 +95,22 @@ TAIL = 256  # characters in which a key with its brace and blanks surely fits
 class _Window:
     """The part of a file's text that is being looked at; `at` is the next character's index."""
 
-    def __init__(self, path: Path, mending: bool = False) -> None:
-        self.handle, self.mending = open_bytes(path), mending
+    def __init__(self, path: Path, mending: bool = False, reading: Reading | None = None) -> None:
+        self.parts = None if reading is None else _Parts(reading)
+        self.handle, self.mending = self.parts or open_bytes(path), mending
+        self.known = reading.known if reading else Known()
         self.path, self.text, self.at, self.ended = path, "", 0, False
         self.decode = codecs.getincrementaldecoder("utf-8-sig")("surrogateescape").decode
-        self.lines, self.counted = 0, 0  # line breaks before `counted`, an index of `text`
+        self.next = NEXT if reading is None else NEXT_OR_END
+        self.lines, self.counted = (
+            reading.part.lines if reading else 0,
+            0,
+        )  # line breaks before `counted`, an index of `text`
         self.doubtful = False  # whether the text holds bytes that are not UTF-8
         self.begin = 0  # where the value before `at` begins
-        self.keys: Keys = {}
+        self.keys = self.known.keys
         self.inmost = 0  # where what is nested too deep may end, an index of `text`
         self.likely: Keys | None = None  # what `likely_keys` found in this text
-        self.size = 0  # how many keys the last object has
 
     def __enter__(self) -> _Window:
         return self
@@ -109,6 +120,8 @@ class _Window:
 
     def open(self, within: str | None) -> None:
         """Step behind the "[" of the array."""
+        if self.parts and not self.parts.now.first:
+            return
         if within is None:
             if self.next_character() != "[":
                 hint = "the file must be one list of records"
@@ -142,6 +155,13 @@ class _Window:
         self.lines += self.text.count("\n", self.counted, self.at)
         self.counted = self.at
         return self.lines + 1
+
+    def part_ends(self) -> bool:
+        """Whether the part ends here, between two elements, and the file goes on behind it."""
+        if not self.parts or self.parts.now.last or not self.text:
+            return False
+        end = WHITESPACE.match(self.text, self.at).end()  # type: ignore[union-attr]
+        return end == len(self.text)
 
     def next_character(self) -> str:
         """Step over white space; the character that stands there, or "" at the end."""
@@ -190,9 +210,13 @@ class _Window:
                     raise self.error("broken JSON: a list around records")
             return
         self.keys[next(iter(value), "")] = None
-        if key and key[1] not in self.keys and (len(value) < self.size or not self.size):
+        if (
+            key
+            and key[1] not in self.keys
+            and (len(value) < self.known.size or not self.known.size)
+        ):
             raise self.error("broken JSON: the object ends too early")
-        self.size = len(value)
+        self.known.size = len(value)
 
     def plain(self) -> Iterator[tuple[int, Any]]:
         """The objects that stand whole in the chunk, each with another behind it: the usual case,
@@ -203,10 +227,10 @@ class _Window:
                 value, end = DECODER.raw_decode(text, self.at)
             except (RecursionError, ValueError):
                 return
-            follows = NEXT.match(text, end)
+            follows = self.next.match(text, end)
             if not follows:
                 return
-            self.keys[next(iter(value), "")], self.size = None, len(value)
+            self.keys[next(iter(value), "")], self.known.size = None, len(value)
             yield self.line(), value
             self.at = follows.end()
 
@@ -275,6 +299,29 @@ class _Window:
 
     def error(self, message: str, hint: str | None = None) -> StrayTextError:
         return StrayTextError(message, file=self.path, line=self.line(), hint=hint)
+
+
+class _Parts:
+    """Parts of a file as a file to read: a part, and those behind it as they are asked for."""
+
+    def __init__(self, reading: Reading) -> None:
+        self.now, self.more, self.given = reading.part, reading.more, False
+
+    def read(self, _: int) -> bytes:
+        """The next part, whole; nothing behind the last."""
+        if self.given:
+            if self.now.last or self.more is None:
+                return b""
+            self.now = self.more()
+        self.given = True
+        return self.now.data
+
+    @property
+    def broken(self) -> str:
+        return self.now.broken
+
+    def close(self) -> None:
+        """Nothing is open."""
 
 
 def _encodable(text: str) -> bool:

@@ -10,6 +10,7 @@ import os
 import re
 import zlib
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,27 +37,72 @@ MOST_OF_ONE = 1 << 26  # bytes of one record; a longer one is no record but a br
 MOST_FROM_ONE = 100  # bytes that one byte of a gzip file may unpack to; text gives 3 to 20
 GZIP_BROKEN = (EOFError, zlib.error, gzip.BadGzipFile)
 CHUNK = 1 << 20  # bytes read at a time from a large file
+Keys = dict[str, None]
+"""The keys with which the records of a file begin, so far."""
 
 
-def read_jsonl(path: Path, on_bad: OnBad = None) -> Iterator[tuple[int, dict[str, Any]]]:
+@dataclass
+class Known:
+    """What a reader knows of the records before; the reader keeps it up to date.
+
+    keys: with which they begin; size: how many keys the last one has; cut: whether the last line
+    could not be read.
+    """
+
+    keys: Keys = field(default_factory=dict)
+    size: int = 0
+    cut: bool = False
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a file of records, see `cameleer.core.parts`.
+
+    data: its bytes; lines: that end before it; records: that are probably in it; first, last:
+    whether the file begins, ends with it; broken: why the file ends there, where it should not, or
+    "".
+    """
+
+    path: Path
+    data: bytes
+    lines: int
+    records: int
+    first: bool
+    last: bool
+    broken: str = ""
+
+
+@dataclass
+class Reading:
+    """How a part is read: with what is known, and what gives the next part to a reader that is in
+    the middle of a record at the end of this one."""
+
+    part: Part
+    known: Known = field(default_factory=Known)
+    more: Callable[[], Part] | None = None
+
+
+def read_jsonl(
+    path: Path, on_bad: OnBad = None, reading: Reading | None = None
+) -> Iterator[tuple[int, dict[str, Any]]]:
     """(line number from 1, object) for each object of a JSON-lines file; one line in memory.
 
-    Packed files are unpacked on the way. A line may hold several whole objects: then only their
-    line break was lost. Raises UserError if the file cannot be opened, and for a line that holds
-    anything else, unless `on_bad` takes it: as StrayTextError if it is no record, nor what is left
-    of one.
+    reading: a part of whole lines, which alone is read. Packed files are unpacked on the way. A
+    line may hold several whole objects: then only their line break was lost. Raises UserError if
+    the file cannot be opened, and for a line that holds anything else, unless `on_bad` takes it: as
+    StrayTextError if it is no record, nor what is left of one.
     """
-    keys: Keys = {}
-    bad = False  # whether the line before was
-    for number, line in _lines(path, on_bad):
+    known = reading.known if reading else Known()
+    keys = known.keys
+    for number, line in _lines(path, on_bad, reading.part if reading else None):
         try:
             value = _value(line)
         except UserError as error:
-            lost = not isinstance(error, StrayTextError) or _is_record(line, keys, bad)
-            bad = True
+            lost = not isinstance(error, StrayTextError) or _is_record(line, keys, known.cut)
+            known.cut = True
             tell(on_bad, error.message, path, number, error.hint, lost=lost)
             continue
-        bad = False
+        known.cut = False
         for row in value if isinstance(value, _Several) else (value,):
             keys[next(iter(row), "")] = None
             yield number, row
@@ -105,9 +151,6 @@ def _value(line: bytes) -> dict[str, Any] | _Several:
     return row
 
 
-Keys = dict[str, None]
-"""The keys with which the records of a file begin, so far."""
-
 MOST_KEYS = 16  # of more, none says anything
 ANY_KEY = r"[^\"\\]{0,100}"
 
@@ -150,13 +193,13 @@ def tell(
     on_bad(error)
 
 
-def _lines(path: Path, on_bad: OnBad) -> Iterator[tuple[int, bytes]]:
+def _lines(path: Path, on_bad: OnBad, part: Part | None = None) -> Iterator[tuple[int, bytes]]:
     """(number from 1, line) for each line with something on it; one over the limit is bad.
 
     A carriage return alone ends a line too, as it does for Python's text files.
     """
-    number = 0
-    with open_bytes(path) as handle:
+    number = part.lines if part else 0
+    with Bytes(_Held(part), CHUNK) if part else open_bytes(path) as handle:
         while line := handle.readline(MOST_OF_ONE):
             number += 1
             if len(line) == MOST_OF_ONE and not line.endswith(b"\n"):
@@ -208,6 +251,14 @@ def open_bytes(path: Path) -> Bytes:
         hint = "convert it to UTF-8, for example with iconv -f UTF-16 -t UTF-8"
         raise UserError("is UTF-16 text", file=path, hint=hint)
     return handle
+
+
+class _Held(io.BytesIO):
+    """The bytes of a part, as a file."""
+
+    def __init__(self, part: Part) -> None:
+        super().__init__(part.data)
+        self.broken = part.broken
 
 
 class _Unpacked(io.RawIOBase):

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from bisect import bisect
+from codecs import BOM_UTF8
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from itertools import dropwhile
+from itertools import accumulate, dropwhile
 from pathlib import Path
 from typing import Any
 
 from cameleer.chat.conversation import Conversation, Message
 from cameleer.core.errors import UserError
 from cameleer.core.json_array import read_json_array
-from cameleer.core.jsonl import read_jsonl
-from cameleer.data.source import Convert, Dropped, Made
+from cameleer.core.jsonl import GZIP_BROKEN, Reading, open_bytes, read_jsonl
+from cameleer.data.source import Apart, Convert, Dropped, Form, Made, NativeFile
 
 Templates = tuple[tuple[str, str, float], ...]
 """Prompt, completion, and the weight with which the pair is drawn."""
@@ -74,6 +76,10 @@ WITHOUT_INPUT: Templates = (
         0.1,
     ),
 )
+BOUNDS = [
+    list(accumulate(weight for _, _, weight in templates))
+    for templates in (WITHOUT_INPUT, WITH_INPUT)
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,19 +125,85 @@ class Row:
         return UserError(message, file=self.file, line=self.line, field=field, hint=hint)
 
 
-def array_rows(job: Convert, path: Path) -> Iterator[Row]:
-    """The objects of a JSON file that is one array, streamed; what cannot be read is dropped."""
-    for line, value in read_json_array(path, job.bad):
-        if isinstance(value, dict):
-            yield Row(path, line, next(job.numbers), value)
+READERS: dict[Form, Any] = {"array": read_json_array, "lines": read_jsonl}
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The objects of JSON files, streamed; what cannot be read is dropped.
+
+    counted: whether those of each file are counted as `of <its name>`.
+    """
+
+    job: Convert
+    files: tuple[NativeFile, ...]
+    counted: bool = False
+
+    def __iter__(self) -> Iterator[Row]:
+        if self.job.reading is None:
+            for file in self.files:
+                yield from self._of(file, None)
+
+    def each(self, make: Callable[[Row], Iterable[Made]]) -> Iterator[Made]:
+        """What `make` gives for each row, one that it cannot use (UserError) going whole.
+
+        It is to look at nothing but the row, so that processes can share the work; what it counts
+        is added up, and ids that it was given by `job.once` are unique.
+        """
+        job, reading = self.job, self.job.reading
+        if job.apart:
+            yield Apart("", self.files)
+        elif reading is None:
+            yield from job.each(self, make)
         else:
-            job.bad(UserError("the record is not a JSON object", file=path, line=line))
+            file = next((file for file in self.files if file[0] == reading.part.path), None)
+            job.counts, outside = job.within, job.counts
+            for row in self._of(file, reading) if file else ():
+                yield from job.made(row, make)
+            job.counts = outside
+
+    def _of(self, file: NativeFile, reading: Reading | None) -> Iterator[Row]:
+        job, path = self.job, file[0]
+        count, read = f"of {path.name}", READERS[form_of(file)]
+        for line, value in read(path, job.bad, reading=reading):
+            if not isinstance(value, dict):
+                job.bad(UserError("the record is not a JSON object", file=path, line=line))
+                continue
+            if self.counted:
+                job.counts[count] += 1
+            yield Row(path, line, next(job.numbers), value)
 
 
-def jsonl_rows(job: Convert, path: Path) -> Iterator[Row]:
-    """The objects of a JSON-lines file, streamed; what cannot be read is dropped."""
-    for line, values in read_jsonl(path, job.bad):
-        yield Row(path, line, next(job.numbers), values)
+def array_rows(job: Convert, *paths: Path, counted: bool = False) -> Rows:
+    """The objects of JSON files that are one array each."""
+    return Rows(job, tuple((path, "array") for path in paths), counted)
+
+
+def jsonl_rows(job: Convert, *paths: Path, counted: bool = False) -> Rows:
+    """The objects of JSON-lines files."""
+    return Rows(job, tuple((path, "lines") for path in paths), counted)
+
+
+def either_rows(job: Convert, *paths: Path) -> Rows:
+    """The objects of files that are one JSON array or JSON lines, as their first characters say."""
+    return Rows(job, tuple((path, "either") for path in paths))
+
+
+def form_of(file: NativeFile) -> Form:
+    """Whether a file is one JSON array or JSON lines."""
+    path, form = file
+    if form != "either":
+        return form
+    try:
+        with open_bytes(path) as handle:
+            head: bytes = handle.read1(1 << 16)
+    except GZIP_BROKEN:
+        head = b""  # the reader of lines tells
+    first = head.removeprefix(BOM_UTF8).lstrip().partition(b"\n")[0].rstrip()
+    if first.startswith(b"{") and first.endswith((b"{", b"[")):
+        hint = "take its list of records out, or write an object a line"
+        raise UserError("is one JSON object over many lines", file=path, hint=hint)
+    return "array" if first.startswith(b"[") else "lines"
 
 
 def rows_in(path: Path) -> int:
@@ -140,17 +212,17 @@ def rows_in(path: Path) -> int:
     return sum(1 for _ in read_jsonl(path, unread.append))
 
 
-def instruct(job: Convert, instruction: str, context: str, output: str) -> tuple[str, str]:
+def instruct(
+    job: Convert, draw: float, instruction: str, context: str, output: str
+) -> tuple[str, str]:
     """Prompt and completion by a template drawn by weight; all three texts are stripped.
 
-    One draw for each call, whatever the rule, so that both rules give a record the same template.
-    Rule `fixed` writes "Please" where the paper's template has a typing error.
+    draw: from 0 up to 1, of which the template comes as `random.choices` has it. Rule `fixed`
+    writes "Please" where the paper's template has a typing error.
     """
     instruction, context, output = instruction.strip(), context.strip(), output.strip()
-    templates = WITH_INPUT if context else WITHOUT_INPUT
-    weights = [weight for _, _, weight in templates]
-    job.draws += 1
-    prompt, completion, _ = job.random.choices(templates, weights=weights)[0]
+    templates, bounds = WITH_INPUT if context else WITHOUT_INPUT, BOUNDS[bool(context)]
+    prompt, completion, _ = templates[bisect(bounds, draw * bounds[-1], 0, len(bounds) - 1)]
     if job.rule == "fixed":
         prompt = prompt.replace("Plase", "Please")
     return prompt.format(instruction=instruction, input=context), completion.format(output=output)
@@ -209,13 +281,13 @@ def instructions(
         instruction = row.text(job, fields[0])
         context = row.text(job, fields[1], null=True)
         output = row.text(job, fields[2])
-        prompt, completion = instruct(job, instruction, context, output)
+        prompt, completion = instruct(job, job.draws.at(row.number), instruction, context, output)
         if job.rule == "fixed" and not instruction.strip():
             yield Dropped("empty question")
         else:
             yield exchange(job, f"{source}_{row.number}", prompt, completion)
 
-    return job.each(rows, make)
+    return rows.each(make) if isinstance(rows, Rows) else job.each(rows, make)
 
 
 def question_lines(prompt: str) -> str:

@@ -23,6 +23,8 @@ def instances(
     `fixed` drops instances whose instruction or output is empty.
     """
 
+    extra = 0  # draws that were more than one for each record
+
     def plain(instance: Row, instruction: str) -> tuple[str, str, str]:
         context = instance.text(job, "input", null=True)
         return instruction, context, instance.text(job, "output")
@@ -35,10 +37,12 @@ def instances(
             _at(row, place, values, texts or plain, shared) for place, values in enumerate(inside)
         ]
         if not read:
-            job.pass_draw()
             yield Dropped("no instance")
+        nonlocal extra
+        drawn, extra = row.number + extra, extra + max(0, len(read) - 1)
         for place, (instruction, context, output) in enumerate(read):
-            prompt, completion = instruct(job, instruction, context, output)
+            draw = job.draws.at(drawn + place)
+            prompt, completion = instruct(job, draw, instruction, context, output)
             if job.rule == "fixed" and not instruction.strip():
                 yield Dropped("empty question")
             else:

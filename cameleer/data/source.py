@@ -17,17 +17,23 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from cameleer.chat.conversation import Conversation
 from cameleer.chat.render import Rule
+from cameleer.core.console import warn
 from cameleer.core.errors import UserError
 from cameleer.core.folders import locate
-from cameleer.core.jsonl import OnBad, StrayTextError
+from cameleer.core.jsonl import OnBad, Reading, StrayTextError
 from cameleer.core.plugins import plugin, plugins
 
 R = TypeVar("R")
 HOME, GROUP = "cameleer.data.sources", "cameleer.sources"
+
+
+Form = Literal["array", "lines"]
+NativeFile = tuple[Path, Form | Literal["either"]]
+"""A file of JSON records, and whether it is one array or lines; either, as its first bytes say."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +83,32 @@ class Dropped:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Apart(Dropped):
+    """Stands for what the records of files give, each by itself, for `cameleer.data.convert`."""
+
+    files: tuple[NativeFile, ...]
+
+
 Made = Conversation | Dropped
 BAD = "bad record"
+
+
+class Draws:
+    """The numbers in [0, 1) that a seed gives, by their place: those of `random.Random(seed)`, of
+    which `random.choices`, with which the paper draws, takes one for each call."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed, self.stream, self.next = seed, random.Random(seed), 0
+
+    def at(self, place: int) -> float:
+        """The number at a place, from 0; fast as long as places grow."""
+        if place < self.next:
+            self.stream, self.next = random.Random(self.seed), 0
+        for _ in range(self.next, place):
+            self.stream.random()
+        self.next = place + 1
+        return self.stream.random()
 
 
 @dataclass
@@ -89,7 +119,10 @@ class Convert:
     long conversations are measured with, to be split to `max_tokens`; None: they are not split.
     strict: the first record that cannot be read is raised; otherwise it is dropped, counted and
     told to `on_bad`. counts: `read`, which is the sum of `kept` and one `dropped: <reason>` for
-    each reason; and whatever else a source has to say. numbers: of the records, bad ones included.
+    each reason; and whatever else a source has to say. identities: given out by `once`, and how
+    often. random: for samples; draws: for what is drawn for each record, by its number. numbers: of
+    the records, bad ones included. reading: the part of a file that alone is read; apart: whether
+    records that stand by themselves are left to several processes (`cameleer.data.convert`).
     """
 
     folder: Path
@@ -100,19 +133,24 @@ class Convert:
     tokenizer: Any = None
     max_tokens: int = 2048
     counts: Counter[str] = field(default_factory=Counter)
+    identities: dict[str, int] = field(default_factory=dict)
+    reading: Reading | None = None
+    apart: bool = False
 
     def __post_init__(self) -> None:
-        self.random, self.draws = random.Random(self.seed), 0
+        self.random, self.draws = random.Random(self.seed), Draws(self.seed)
         self.numbers = itertools.count()
+        self.within = self.counts
+        if self.reading is not None:  # what is not of the part's records was counted with the file
+            self.counts = Counter()
 
     def bad(self, error: UserError) -> None:
-        """A record that cannot be read at all: it takes its number and its draw, and is dropped.
+        """A record that cannot be read at all: it takes its number, and is dropped.
 
         Text between records is no record: it takes nothing, and is counted on its own.
         """
         if not isinstance(error, StrayTextError):
             next(self.numbers)
-            self.pass_draw()
             self.drop(error)
         else:
             self.pass_over(error)
@@ -125,11 +163,6 @@ class Convert:
         if self.on_bad:
             self.on_bad(error)
 
-    def pass_draw(self) -> None:
-        """Draw for a record that cannot, so that it changes no draw of those behind it."""
-        self.draws += 1
-        self.random.random()
-
     def drop(self, error: UserError) -> None:
         """Count and tell a record that cannot be used, or raise what is wrong with it."""
         if self.strict:
@@ -140,17 +173,38 @@ class Convert:
             self.on_bad(error)
 
     def each(self, records: Iterable[R], make: Callable[[R], Iterable[Made]]) -> Iterator[Made]:
-        """What `make` gives for each record; one that it cannot use (UserError) goes whole."""
+        """What `make` gives for each record, in order; one that it cannot use (UserError) goes
+        whole. For records that stand by themselves, `Rows.each` of `cameleer.data.encode`."""
+        if self.reading is not None:  # they were all made where the file was begun
+            return
         for record in records:
-            draws = self.draws
-            try:
-                made = list(make(record))
-            except UserError as error:
-                if self.draws == draws:
-                    self.pass_draw()
-                self.drop(error)
-            else:
-                yield from made
+            yield from self.made(record, make)
+
+    def made(self, record: R, make: Callable[[R], Iterable[Made]]) -> list[Made]:
+        """What `make` gives for a record, which is dropped if it cannot be used."""
+        try:
+            return list(make(record))
+        except UserError as error:
+            self.drop(error)
+            return []
+
+    def say(self, text: str) -> None:
+        """Warn once, however many processes do the work."""
+        if self.reading is None:
+            warn(text)
+
+    def once(self, wanted: str) -> str:
+        """The id that is wanted, or with a number behind it if it was given before, counted."""
+        if wanted not in self.identities:
+            self.identities[wanted] = 1
+            return wanted
+        self.counts["mended: id given before"] += 1
+        number = self.identities[wanted] + 1
+        while f"{wanted}-{number}" in self.identities:
+            number += 1
+        self.identities[wanted] = number
+        self.identities[f"{wanted}-{number}"] = 1
+        return f"{wanted}-{number}"
 
 
 def source_named(name: str) -> ModuleType:
@@ -196,37 +250,3 @@ def require_apart(name: str, root: Path | None, output: Path) -> None:
             field="output",
             hint="write elsewhere",
         )
-
-
-def convert(
-    name: str,
-    root: Path | None,
-    rule: Rule = "fixed",
-    seed: int = 42,
-    *,
-    strict: bool = False,
-    on_bad: OnBad = None,
-    tokenizer: Any = None,
-    max_tokens: int = 2048,
-) -> tuple[Iterator[Conversation], Counter[str]]:
-    """A source's conversations, streamed, and the counts that fill as they are read.
-
-    Files that cannot be read at all, or hold no record, raise UserError; single records that cannot
-    be read are dropped, counted and told to `on_bad`, or with `strict` raised. `tokenizer` and
-    `max_tokens` are for sources that split what is too long (`sharegpt`).
-    """
-    module = source_named(name)
-    job = Convert(located(name, root), rule, seed, strict, on_bad, tokenizer, max_tokens)
-
-    def counted() -> Iterator[Conversation]:
-        for made in module.convert(job):
-            job.counts["read"] += 1
-            if isinstance(made, Dropped):
-                job.counts[f"dropped: {made.reason}"] += 1
-            else:
-                job.counts["kept"] += 1
-                yield made
-        if not job.counts["read"]:
-            raise UserError("no record in it", file=job.folder)
-
-    return counted(), job.counts

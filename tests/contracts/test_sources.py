@@ -9,7 +9,8 @@ import pytest
 from cameleer.chat.conversation import ROLES
 from cameleer.chat.render import Rule
 from cameleer.core.errors import UserError
-from cameleer.data.source import Card, all_sources, convert
+from cameleer.data.convert import convert
+from cameleer.data.source import Card, all_sources
 
 SOURCES = all_sources()
 GENERIC = ("jsonl", "alpaca")  # sources of a user's own files

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from cameleer.chat.conversation import Conversation
 from cameleer.chat.render import Rule
 from cameleer.core.errors import UserError
+from cameleer.data.convert import convert
 from cameleer.data.encode import Row
-from cameleer.data.source import Convert, Dropped, convert
+from cameleer.data.source import Convert, Dropped
 from cameleer.data.sources import baize
 
 OPENING = "The conversation between human and AI assistant.\n"

@@ -42,12 +42,12 @@ def test_draws_are_those_of_random_choices() -> None:
         table = WITH_INPUT if context == "c" else WITHOUT_INPUT
         prompt, completion, _ = source.choices(table, weights=[row[2] for row in table])[0]
         expected = (prompt.format(instruction="i", input="c"), completion.format(output="o"))
-        assert instruct(mine, " i\n", context, "o ") == expected
+        assert instruct(mine, mine.draws.at(number), " i\n", context, "o ") == expected
 
 
 def test_shares_of_the_draws() -> None:
     mine = job()
-    drawn = Counter(instruct(mine, "i", "", "o") for _ in range(20_000))
+    drawn = Counter(instruct(mine, mine.draws.at(n), "i", "", "o") for n in range(20_000))
     assert len(drawn) == 14
     assert drawn[("i\n\n", "o")] / 20_000 == pytest.approx(0.2, abs=0.012)
     assert drawn[("i", "\no")] / 20_000 == pytest.approx(0.1, abs=0.01)
@@ -55,7 +55,10 @@ def test_shares_of_the_draws() -> None:
 
 def test_the_typing_error_is_the_papers_alone() -> None:
     paper, fixed = job("paper"), job("fixed")
-    pairs = [(instruct(paper, "i", "", "o"), instruct(fixed, "i", "", "o")) for _ in range(400)]
+    pairs = [
+        (instruct(paper, n / 400, "i", "", "o"), instruct(fixed, n / 400, "i", "", "o"))
+        for n in range(400)
+    ]
     different = {(one[0], two[0]) for one, two in pairs if one != two}
     assert different == {
         (
@@ -67,15 +70,15 @@ def test_the_typing_error_is_the_papers_alone() -> None:
 
 def test_the_typing_error_in_a_users_text_stays() -> None:
     assert all(
-        "Plase i" in instruct(job("fixed", seed), "Plase i", "", "o")[0] for seed in range(9)
+        "Plase i" in instruct(job("fixed"), n / 20, "Plase i", "", "o")[0] for n in range(20)
     )
 
 
-@given(st.text(max_size=20), st.text(max_size=20), st.text(max_size=20), st.integers(0, 50))
+@given(st.text(max_size=20), st.text(max_size=20), st.text(max_size=20), st.floats(0, 0.999))
 def test_texts_go_in_stripped_and_whole(
-    instruction: str, context: str, output: str, seed: int
+    instruction: str, context: str, output: str, draw: float
 ) -> None:
-    prompt, completion = instruct(job(seed=seed), instruction, context, output)
+    prompt, completion = instruct(job(), draw, instruction, context, output)
     assert instruction.strip() in prompt
     assert context.strip() in prompt
     assert completion in (output.strip(), "\n" + output.strip())

@@ -19,8 +19,9 @@ import pytest
 from cameleer.cli import main
 from cameleer.core.download import Patience, client
 from cameleer.core.errors import UserError
+from cameleer.data.convert import convert
 from cameleer.data.fetch import FETCHED, HERE, UNCHECKED, Fetched, fetch, plan
-from cameleer.data.source import Card, Download, all_sources, convert
+from cameleer.data.source import Card, Download, all_sources
 from tests.loopback import Loopback, loopback, serve
 
 ROWS = [{"instruction": "Name a camel.", "input": "", "output": f"Camel {n}."} for n in range(99)]

@@ -15,7 +15,7 @@ import pytest
 from cameleer.chat.conversation import Conversation
 from cameleer.chat.render import Rule
 from cameleer.core.errors import UserError
-from cameleer.data.source import convert
+from cameleer.data.convert import convert
 from tests.data import mutate
 
 WORDS = ("sand", "dune", "well", "date", "palm", "tent", "caravan", "oasis", "star", "wind")

@@ -18,8 +18,8 @@ from cameleer import cli
 from cameleer.chat.conversation import Conversation, read_conversations
 from cameleer.chat.render import Rule
 from cameleer.core.errors import UserError
-from cameleer.data.own import Identities
-from cameleer.data.source import Convert, all_sources, convert
+from cameleer.data.convert import convert
+from cameleer.data.source import Convert, all_sources
 
 SOURCES = all_sources()
 Read = Callable[..., tuple[list[Conversation], dict[str, int]]]
@@ -150,8 +150,8 @@ def test_ids_and_sources(read: Read) -> None:
 
 @given(st.lists(st.sampled_from(["a", "a-2", "a-3", "a-2-2", "b"])))
 def test_ids_are_unique_and_kept_where_they_can_be(wanted: list[str]) -> None:
-    job, identities = Convert(Path()), Identities()
-    given_out = [identities.once(job, one) for one in wanted]
+    job = Convert(Path())
+    given_out = [job.once(one) for one in wanted]
     assert len(set(given_out)) == len(wanted)
     assert all(
         got == one or got.startswith(f"{one}-") for got, one in zip(given_out, wanted, strict=True)

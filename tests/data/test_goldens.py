@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cameleer.data.source import convert
+from cameleer.data.convert import convert
 
 Turns = list[tuple[str, str]]
 

@@ -11,7 +11,7 @@ import pytest
 from cameleer.chat.conversation import Conversation
 from cameleer.chat.render import Rule
 from cameleer.core.errors import UserError
-from cameleer.data.source import convert
+from cameleer.data.convert import convert
 from cameleer.data.sources import cot
 
 

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from cameleer.chat.conversation import Conversation
 from cameleer.chat.render import Rule
 from cameleer.core.errors import UserError
+from cameleer.data.convert import convert
 from cameleer.data.encode import Row
-from cameleer.data.source import Convert, convert
+from cameleer.data.source import Convert
 from cameleer.data.sources import oasst1
 
 RELEASE = "2023-04-12_oasst_ready.trees.jsonl"

@@ -13,7 +13,7 @@ from cameleer.chat.render import render
 from cameleer.chat.template import template_named
 from cameleer.core.errors import UserError
 from cameleer.data.pack import fill, pack
-from cameleer.data.source import convert
+from cameleer.data.convert import convert
 
 cases = st.integers(1, 60).flatmap(
     lambda capacity: st.tuples(st.lists(st.integers(0, capacity), max_size=80), st.just(capacity))

@@ -10,8 +10,8 @@ import pytest
 from cameleer.chat.conversation import Conversation
 from cameleer.chat.render import Rule
 from cameleer.core.errors import UserError
+from cameleer.data.convert import convert
 from cameleer.data.encode import instruct
-from cameleer.data.source import convert
 
 GENERATED, SEEDS = "all_instances_82K.jsonl", "seed_tasks.jsonl"
 ROWS = [

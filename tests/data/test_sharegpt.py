@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from cameleer.chat.conversation import Conversation
 from cameleer.chat.render import Rule
-from cameleer.data.source import convert
+from cameleer.data.convert import convert
 from cameleer.data.split import Chunks, round_lengths, split_fixed, split_paper
 
 ROUNDS = st.lists(st.integers(1, 14), min_size=1, max_size=12)

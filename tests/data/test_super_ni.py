@@ -13,8 +13,8 @@ from cameleer.chat.conversation import Conversation
 from cameleer.chat.render import Rule
 from cameleer.core.errors import UserError
 from cameleer.core.unpack import unpack
+from cameleer.data.convert import convert
 from cameleer.data.encode import WITH_INPUT
-from cameleer.data.source import convert
 from cameleer.data.sources import super_ni
 
 

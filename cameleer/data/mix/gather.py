@@ -23,10 +23,11 @@ from cameleer.core.console import note, progress, warn
 from cameleer.core.errors import UserError
 from cameleer.core.files import to_json
 from cameleer.core.folders import locate
+from cameleer.data.convert import convert
 from cameleer.data.mix.config import MixConfig, Part
 from cameleer.data.mix.filters import Filters, Sieve
 from cameleer.data.mix.selection import Positions
-from cameleer.data.source import convert, native_files, source_named
+from cameleer.data.source import native_files, source_named
 
 TOLD = 3  # bad records of a part that are told at once; all are counted
 

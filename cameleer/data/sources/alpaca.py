@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 from cameleer.chat.conversation import Message
 from cameleer.data.encode import Row, dialogue, instruct
-from cameleer.data.own import NATIVE, Identities, own_name, own_rows
+from cameleer.data.own import NATIVE, own_name, own_rows
 from cameleer.data.source import Card, Convert, Dropped, Made
 
 CARD = Card(
@@ -29,20 +29,19 @@ CARD = Card(
 
 def convert(job: Convert) -> Iterator[Made]:
     """The records by file name, in the files' order."""
-    identities = Identities()
 
     def make(row: Row) -> Iterator[Made]:
-        identity, source = own_name(job, row, identities)
+        identity, source = own_name(job, row)
         instruction = row.text(job, "instruction")
         context = row.text(job, "input", null=True) if "input" in row.values else ""
         answer = row.text(job, "output" if "output" in row.values else "response")
         question = f"{instruction.strip()}\n\n{context.strip()}"
         if job.rule == "paper":
-            question, answer = instruct(job, instruction, context, answer)
+            question, answer = instruct(job, job.draws.at(row.number), instruction, context, answer)
         elif not instruction.strip():
             yield Dropped("empty question")
             return
         messages = [Message("user", question), Message("assistant", answer)]
         yield dialogue(job, identity, source, messages)
 
-    return job.each(own_rows(job, CARD), make)
+    return own_rows(job, CARD).each(make)

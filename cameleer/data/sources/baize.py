@@ -53,17 +53,10 @@ HUMAN, AI = "[|Human|]", "[|AI|]"
 
 def convert(job: Convert) -> Iterator[Made]:
     """The dialogues in the order of the files; `baize_<n>` is the n-th read, from 0."""
-    return job.each(_rows(job), partial(_dialogue, job))
-
-
-def _rows(job: Convert) -> Iterator[Row]:
-    for name in FILES:
-        if not (job.folder / name).exists():
-            job.counts[f"missing: {name}"] += 1
-            continue
-        for row in array_rows(job, job.folder / name):
-            job.counts[f"of {name}"] += 1
-            yield row
+    paths = [job.folder / name for name in FILES]
+    there = [path for path in paths if path.exists()]
+    job.counts.update(f"missing: {path.name}" for path in paths if path not in there)
+    return array_rows(job, *there, counted=True).each(partial(_dialogue, job))
 
 
 def _dialogue(job: Convert, row: Row) -> Iterator[Made]:

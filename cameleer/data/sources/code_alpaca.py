@@ -10,9 +10,8 @@ and drops records without an instruction or an output.
 """
 
 from collections.abc import Iterator
-from pathlib import Path
 
-from cameleer.data.encode import Row, array_rows, instructions
+from cameleer.data.encode import array_rows, instructions
 from cameleer.data.source import Card, Convert, Download, Made
 
 CARD = Card(
@@ -39,11 +38,4 @@ def convert(job: Convert) -> Iterator[Made]:
     """The records in the order of the files."""
     paths = [job.folder / name for name in CARD.native]
     used = paths[:1] if job.rule == "paper" else [path for path in paths if path.exists()]
-    return instructions(job, "code_alpaca", _rows(job, used))
-
-
-def _rows(job: Convert, paths: list[Path]) -> Iterator[Row]:
-    for path in paths:
-        for row in array_rows(job, path):
-            job.counts[f"of {path.name}"] += 1
-            yield row
+    return instructions(job, "code_alpaca", array_rows(job, *used, counted=True))

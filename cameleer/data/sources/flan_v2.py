@@ -71,8 +71,9 @@ CARD = Card(
 def convert(job: Convert) -> Iterator[Made]:
     """The rows of the sample, or of the submixes one after the other."""
     sample = next((job.folder / name for name in SAMPLES if (job.folder / name).exists()), None)
-    rows = jsonl_rows(job, sample) if sample else _drawn(job)
-    return job.each(rows, partial(_row, job))
+    if sample:
+        return jsonl_rows(job, sample).each(partial(_row, job))
+    return job.each(_drawn(job), partial(_row, job))
 
 
 def _row(job: Convert, row: Row | Dropped) -> Iterator[Made]:

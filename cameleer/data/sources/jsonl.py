@@ -20,7 +20,7 @@ from typing import Any
 
 from cameleer.chat.conversation import Message
 from cameleer.data.encode import Row, dialogue
-from cameleer.data.own import NATIVE, Identities, own_name, own_rows
+from cameleer.data.own import NATIVE, own_name, own_rows
 from cameleer.data.source import Card, Convert, Made
 
 CARD = Card(
@@ -48,13 +48,12 @@ ROLES = {
 
 def convert(job: Convert) -> Iterator[Made]:
     """The conversations by file name, in the files' order."""
-    identities = Identities()
 
     def make(row: Row) -> Iterator[Made]:
-        identity, source = own_name(job, row, identities)
+        identity, source = own_name(job, row)
         yield dialogue(job, identity, source, _messages(job, row))
 
-    return job.each(own_rows(job, CARD), make)
+    return own_rows(job, CARD).each(make)
 
 
 def _messages(job: Convert, row: Row) -> list[Message]:

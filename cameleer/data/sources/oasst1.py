@@ -82,8 +82,7 @@ def convert(job: Convert) -> Iterator[Made]:
     """The conversations of each tree, in the order of the first kind of file that is there."""
     found = (sorted(job.folder.glob(pattern)) for pattern in CARD.native)
     paths = next(filter(None, found), [])
-    rows = (row for path in paths for row in jsonl_rows(job, path))
-    return job.each(rows, partial(_tree, job))
+    return jsonl_rows(job, *paths).each(partial(_tree, job))
 
 
 def _tree(job: Convert, row: Row) -> Iterator[Made]:

@@ -12,9 +12,8 @@ instruction or an output. Both count by file.
 
 from collections.abc import Iterator
 
-from cameleer.core.console import warn
 from cameleer.core.errors import UserError
-from cameleer.data.encode import Row, instructions, jsonl_rows
+from cameleer.data.encode import instructions, jsonl_rows
 from cameleer.data.nested import instances
 from cameleer.data.source import Card, Convert, Download, Made
 
@@ -47,15 +46,6 @@ def convert(job: Convert) -> Iterator[Made]:
         fetch = "`cameleer data fetch self_instruct` brings it; the seed tasks are another data set"
         raise UserError("no such file", file=generated, hint=fetch)
     if generated.exists():
-        rows = jsonl_rows(job, generated)
-        yield from instructions(job, "self_instruct", _counted(job, generated.name, rows))
-        return
-    warn(f"{generated.name} is not here: the seed tasks are read, which are not this data set")
-    rows = jsonl_rows(job, seeds)
-    yield from instances(job, "self_instruct", _counted(job, seeds.name, rows))
-
-
-def _counted(job: Convert, name: str, rows: Iterator[Row]) -> Iterator[Row]:
-    for row in rows:
-        job.counts[f"of {name}"] += 1
-        yield row
+        return instructions(job, "self_instruct", jsonl_rows(job, generated, counted=True))
+    job.say(f"{generated.name} is not here: the seed tasks are read, which are not this data set")
+    return instances(job, "self_instruct", jsonl_rows(job, seeds, counted=True))

@@ -32,9 +32,8 @@ from itertools import pairwise
 from pathlib import Path
 
 from cameleer.chat.conversation import Conversation, Message
-from cameleer.core.console import note, warn
-from cameleer.data.encode import Row
-from cameleer.data.own import Identities, either_rows, native_id
+from cameleer.data.encode import Row, either_rows
+from cameleer.data.own import native_id
 from cameleer.data.source import Card, Convert, Download, Dropped, Made, native_files
 from cameleer.data.split import Chunks, round_lengths, split_fixed, split_paper
 
@@ -72,15 +71,15 @@ Turn = tuple[str, str]
 def convert(job: Convert) -> Iterator[Made]:
     """The conversations in the files' order; `sharegpt_<n>` is the n-th read, from 0."""
     paths = _files(job)
-    rows = (row for path in paths for row in either_rows(job, path))
+    rows = either_rows(job, *paths)
     whole = not any("split" in path.name for path in paths)
     if whole and job.tokenizer is not None:
-        return job.each(rows, partial(_chunks, job, Identities()))
+        return rows.each(partial(_chunks, job))
     if whole:
-        warn("no tokenizer is given: long conversations are kept whole, not split")
+        job.say("no tokenizer is given: long conversations are kept whole, not split")
     elif job.tokenizer is not None:
-        note(f"{paths[0].name} is split already: the tokenizer is not used")
-    return job.each(rows, partial(_conversation, job, whole))
+        job.say(f"{paths[0].name} is split already: the tokenizer is not used")
+    return rows.each(partial(_conversation, job, whole))
 
 
 def _files(job: Convert) -> list[Path]:
@@ -99,8 +98,8 @@ def _conversation(job: Convert, whole: bool, row: Row) -> Iterator[Made]:
         yield Conversation(f"sharegpt_{row.number}", "sharegpt", tuple(messages))
 
 
-def _chunks(job: Convert, identities: Identities, row: Row) -> Iterator[Made]:
-    name = identities.once(job, native_id(job, row) or str(row.number))
+def _chunks(job: Convert, row: Row) -> Iterator[Made]:
+    name = job.once(native_id(job, row) or str(row.number))
     turns = _turns(job, row, strict=job.rule == "fixed")
     job.counts["conversations"] += 1
     yield from (_paper_chunks if job.rule == "paper" else _fixed_chunks)(job, name, turns)

@@ -104,15 +104,17 @@ def _instance(
     """
     place, row = chosen
     examples = task.values.get("Positive Examples")
-    drawn = () if place < ZERO_SHOT else _drawn(job, examples)
+    draw, drawn = 0.0, list[int]()
+    if place < ZERO_SHOT:
+        draw = job.random.random()
+    else:
+        drawn = _drawn(job, examples)
     if row is None:
-        if place < ZERO_SHOT:
-            job.pass_draw()
         return
     identity, asked = (row.text(job, key) for key in ("id", "input"))
     output = _first(job, row, "output")
     if place < ZERO_SHOT:
-        prompt, completion = instruct(job, instruction, asked, output)
+        prompt, completion = instruct(job, draw, instruction, asked, output)
     else:
         prompt = _few_shot(job, row, examples, drawn, instruction, asked)
         completion = output.strip()
@@ -127,10 +129,9 @@ def _instance(
         yield made if isinstance(made, Dropped) else replace(made, id=f"super_ni_{identity}")
 
 
-def _drawn(job: Convert, examples: object) -> Sequence[int]:
+def _drawn(job: Convert, examples: object) -> list[int]:
     """The places of the examples of one few-shot prompt."""
-    job.draws += 1
-    places = range(len(examples)) if isinstance(examples, list) else ()
+    places = list(range(len(examples))) if isinstance(examples, list) else []
     return job.random.sample(places, EXAMPLES) if len(places) > EXAMPLES else places
 
 

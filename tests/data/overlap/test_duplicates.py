@@ -154,7 +154,7 @@ def test_no_conversation_at_all(tmp_path: Path) -> None:
 @pytest.mark.real_data
 def test_all_shared_prompts_of_two_real_sources_are_found(real_data: Path, tmp_path: Path) -> None:
     from cameleer.core.files import write_jsonl
-    from cameleer.data.source import convert
+    from cameleer.data.convert import convert
 
     files = []
     for name in ("stanford_alpaca", "gpt4_alpaca"):
