@@ -10,23 +10,25 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from cameleer.chat.template import template_named
 from cameleer.core.artifact import SCRATCH, Stage, fingerprint_of
-from cameleer.core.console import Ticker, note, progress
+from cameleer.core.console import Ticker, note, progress, warn
 from cameleer.core.errors import UserError
-from cameleer.core.files import JsonlLog
-from cameleer.core.jsonl import read_jsonl
+from cameleer.core.files import read_json, write_json
+from cameleer.data.heldout import HeldOut, hold_out
 from cameleer.data.loader import (
     Row,
     Tokens,
     epoch_rows,
     epoch_steps,
+    micro_batches,
     say_what_was_left_out,
     tokenise,
 )
-from cameleer.model.adapters import add_lora
+from cameleer.model.adapters import add_lora, load_nf4
 from cameleer.model.attention import NAME as ATTENTION
 from cameleer.model.attention import Documents, positions
 from cameleer.model.load import (
@@ -37,31 +39,92 @@ from cameleer.model.load import (
     model_folder,
     quiet,
 )
-from cameleer.model.packing import require_packing, room
-from cameleer.train.checkpoint import load_state, save_checkpoint, save_state
+from cameleer.model.memory import (
+    allow_tf32,
+    checkpoint_layers,
+    compile_layers,
+    use_liger_kernel,
+)
+from cameleer.model.packing import require_packing, require_vocabulary, room
+from cameleer.model.sharded import adapters_kept, empty_model, read_weights
+from cameleer.train.checkpoint import (
+    NotSavedError,
+    disk_full,
+    load_state,
+    save_checkpoint,
+    save_state,
+    save_tokenizer,
+)
 from cameleer.train.config import TrainConfig
+from cameleer.train.gather import require_foldable, save_weights
 from cameleer.train.loss import SHAPES, head_in_chunks, supervised_loss
 from cameleer.train.optim import AdamW, learning_rate
 from cameleer.train.pace import Pace, peak_memory
+from cameleer.train.parallel import Ranks, joined
 from cameleer.train.reduction import StepTotals, token_weights
+from cameleer.train.trackers import MetricsLog, require_libraries
+from cameleer.train.validation import Validation
 from cameleer.train.watch import DocumentLosses, StoppedError, Watch
 
+ROWS = "rows.json"  # of an unfinished run: how many its steps have, with how many ranks it began
 FROM_THE_START = {"step": 0, "tokens": 0, "supervised": 0, "seconds": 0.0}
 
 
 def train(config: TrainConfig, folder: Path) -> Path:
     """Fine-tune as `config` says and leave the checkpoint in `folder`; give it again to resume."""
-    base, data = model_folder(config.model), conversations_file(config.data)
-    stage = train_stage(config, folder, model_fingerprint(base), fingerprint_of(config.data))
-    stopped = folder.with_name(f"{folder.name}.stopped")
-    if not stage.run(lambda partial: _Run(config, base, data, partial, stopped).to_the_end()):
-        note(f"done before: {folder}")
+    with joined() as ranks:
+        base = ranks.first_before_others(lambda: model_folder(config.model))
+        data = conversations_file(config.data)
+        stopped = folder.with_name(f"{folder.name}.stopped")
+
+        def work(partial: Path) -> dict[str, Any]:
+            return _Run(config, base, data, partial, stopped, ranks).to_the_end()
+
+        if ranks.first:
+            inputs = {"model": model_fingerprint(base), "data": fingerprint_of(config.data)}
+            _require_same_stream(config, folder, inputs, ranks.world)
+            stage = train_stage(config, folder, inputs, ranks.world)
+
+            def begin(partial: Path) -> dict[str, Any]:
+                rows = config.rows_of_a_step(ranks.world)
+                facts = {"rows": rows, "ranks": ranks.world, "fingerprint": stage.fingerprint}
+                write_json(partial / SCRATCH / ROWS, facts)
+                return work(ranks.told(partial))
+
+            if not stage.run(begin):
+                ranks.told(None)
+                note(f"done before: {folder}")
+        elif partial := ranks.told(None):
+            work(partial)
     return folder
 
 
-def train_stage(config: TrainConfig, folder: Path, model: str, data: str) -> Stage:
-    """The stage of a run; `model` and `data` are fingerprints."""
-    return Stage("train", folder, config.deciding(), {"model": model, "data": data})
+def train_stage(config: TrainConfig, folder: Path, inputs: dict[str, str], ranks: int = 1) -> Stage:
+    """The stage of a run; inputs: fingerprints of `model` and `data`."""
+    if config.validation_data:
+        inputs = {**inputs, "validation_data": fingerprint_of(config.validation_data)}
+    return Stage("train", folder, config.deciding(ranks), inputs)
+
+
+def _require_same_stream(
+    config: TrainConfig, folder: Path, inputs: dict[str, str], ranks: int
+) -> None:
+    """UserError if an unfinished run differs from this in nothing but the rows of its steps."""
+    stage = train_stage(config, folder, inputs, ranks)
+    begun = stage.partial / SCRATCH / ROWS
+    if not begun.exists():
+        return
+    facts, now = read_json(begun), config.rows_of_a_step(ranks)
+    as_begun = config.model_copy(update={"train_batch_rows": facts["rows"]})
+    same = train_stage(as_begun, folder, inputs, ranks).fingerprint == facts["fingerprint"]
+    if same and now != facts["rows"]:
+        raise UserError(
+            f"the unfinished run takes {facts['rows']} rows in an optimizer step (it was begun "
+            f"with {facts['ranks']} ranks), with {ranks} it would be {now}",
+            file=folder,
+            field="train_batch_rows",
+            hint=f"set it to {facts['rows']} to go on, or give another -o",
+        )
 
 
 def conversations_file(data: Path) -> Path:
@@ -99,10 +162,11 @@ def micro_batch(rows: list[Row], tokens: Tokens, device: torch.device) -> MicroB
     """
     documents = [index for row in rows for index in row]
     spans = [slice(tokens.starts[index], tokens.starts[index + 1]) for index in documents]
-    ids = torch.cat([torch.from_numpy(tokens.ids[span].astype("int64")) for span in spans])
-    mask = torch.cat([torch.from_numpy(tokens.supervised[span].copy()) for span in spans])
+    ids = _joined([tokens.ids[span].astype("int64") for span in spans])
+    mask = _joined([tokens.supervised[span].copy() for span in spans], torch.bool)
     lengths = [int(span.stop - span.start) for span in spans]
-    if filling := -len(ids) % SHAPES:
+    filling = -len(ids) % SHAPES if rows else SHAPES  # without rows: others wait for this rank
+    if filling:
         ids, mask = F.pad(ids, (0, filling)), F.pad(mask, (0, filling))
         lengths.append(filling)
     return MicroBatch(
@@ -116,144 +180,228 @@ def micro_batch(rows: list[Row], tokens: Tokens, device: torch.device) -> MicroB
     )
 
 
+def _supervised(rows: list[Row], tokens: Tokens) -> list[int]:
+    """Supervised tokens of each document of some rows."""
+    spans = [slice(tokens.starts[i], tokens.starts[i + 1]) for row in rows for i in row]
+    return [int(tokens.supervised[span].sum()) for span in spans]
+
+
+def _joined(parts: list[NDArray[Any]], dtype: torch.dtype = torch.long) -> Tensor:
+    return torch.cat([torch.zeros(0, dtype=dtype), *(torch.from_numpy(part) for part in parts)])
+
+
 class _Run:
-    """One run of the loop, on one process."""
+    """One run of the loop: on one process, or on each of many ranks the same."""
 
     def __init__(
-        self, config: TrainConfig, base: Path, data: Path, folder: Path, stopped: Path
+        self,
+        config: TrainConfig,
+        base: Path,
+        data: Path,
+        folder: Path,
+        stopped: Path,
+        ranks: Ranks,
     ) -> None:
         self.config, self.folder, self.scratch = config, folder, folder / SCRATCH
+        self.ranks, self.rows_of_a_step = ranks, config.rows_of_a_step(ranks.world)
         self.template = template_named(config.template)
         self.tokenizer = load_tokenizer(str(base))
-        self.tokens = tokenise(
-            data,
-            self.tokenizer,
-            self.template,
-            max_tokens=config.max_seq_length,
-            on_long=config.on_long,
-            rule=config.rule,
-            folder=self.scratch / "tokens",
-        )
-        say_what_was_left_out(self.tokens.counts, config.max_seq_length)
+        require_libraries(config.report_to)
+        self.held = self._held_out(data)
+        data = self.held.train if self.held else data
+        self.tokens = self._tokens(data, "tokens")
+        self.validation: Validation | None = None
+        if self.held:
+            tokens = self._tokens(self.held.validation, "validation-tokens")
+            self.validation = Validation(config, tokens, self.held.validation, folder, ranks)
+        self.lengths = self.tokens.lengths.tolist()
         self.steps = self._steps()
         self.device, self.dtype = device_and_dtype(config.precision)
-        torch.manual_seed(config.seed)  # adapters start from random numbers
-        model = load_model(base, self.dtype, ATTENTION).to(self.device)
-        require_packing(model)
-        self._require_room(model)
-        self.model = (add_lora(model, config.lora) if config.lora else model).train()
-        head_in_chunks(self.model)
+        self.model = self._model(base)
         self.optimizer = AdamW(self.model, config)
         self.watch = Watch(self.tokens, data, stopped, config.stop_on_spike)
         self.pace = Pace(self.model, self.device, self.dtype)
 
+    def _held_out(self, data: Path) -> HeldOut | None:
+        """What is kept from training to validate on, if anything is."""
+        config = self.config
+        if not config.validates:
+            return None
+        own = conversations_file(config.validation_data) if config.validation_data else None
+        held = self.ranks.first_before_others(
+            lambda: hold_out(
+                data,
+                self.scratch / "held-out",
+                fraction=config.validation_fraction,
+                conversations=config.validation_conversations,
+                given=own,
+            )
+        )
+        held.say()
+        return held
+
+    def _tokens(self, data: Path, name: str) -> Tokens:
+        """The conversations of a file as tokens, in a folder of that name."""
+        config = self.config
+        tokens = self.ranks.first_before_others(
+            lambda: tokenise(
+                data,
+                self.tokenizer,
+                self.template,
+                max_tokens=config.max_seq_length,
+                on_long=config.on_long,
+                rule=config.rule,
+                folder=self.scratch / name,
+            )
+        )
+        say_what_was_left_out(tokens.counts, config.max_seq_length)
+        return tokens
+
+    def _model(self, base: Path) -> Any:
+        """The model to train, with its adapters if any; on many ranks each reads its own part."""
+        lora, ranks = self.config.lora, self.ranks
+        torch.manual_seed(self.config.seed)  # adapters start from random numbers
+        allow_tf32(self.config.tf32)
+        if ranks.world == 1:
+            if self.config.quantization:
+                model = load_nf4(base, self.dtype, ATTENTION, self.device)
+            else:
+                model = load_model(base, self.dtype, ATTENTION).to(self.device)
+            if self.config.use_liger_kernel:
+                use_liger_kernel(model)
+            require_packing(model)
+            model = add_lora(model, lora) if lora else model
+        else:
+            model = empty_model(base, self.dtype, ATTENTION)
+            with adapters_kept():
+                model = add_lora(model, lora) if lora else model
+            if lora:
+                require_foldable(model)
+            ranks.shard(model)
+            read_weights(model, base, self.device)
+            require_packing(model)
+        self._require_room(model)
+        head_in_chunks(model)
+        ranks.let_go(model)
+        checkpoint_layers(model, self.config.gradient_checkpointing)
+        if self.config.torch_compile:
+            compile_layers(model)
+        return model.train()
+
     def _steps(self) -> int:
         """Optimizer steps of the whole run; every epoch has as many rows as the first."""
-        config = self.config
-        rows = len(epoch_rows(self.tokens.lengths.tolist(), config.max_seq_length, config.seed, 0))
-        per_step = config.per_device_train_batch_size * config.gradient_accumulation_steps
-        steps = config.num_train_epochs * -(-rows // per_step)
+        config, world = self.config, self.ranks.world
+        rows = len(epoch_rows(self.lengths, config.max_seq_length, config.seed, 0))
+        if min(rows, self.rows_of_a_step) < world:
+            raise UserError(
+                f"more ranks than packs: {world} ranks, but an epoch has {rows} packed rows and an "
+                f"optimizer step {self.rows_of_a_step}",
+                field="train_batch_rows",
+                hint="start fewer ranks, or give more data",
+            )
+        steps = config.num_train_epochs * -(-rows // self.rows_of_a_step)
         return min(steps, config.max_steps or steps)
 
     def _require_room(self, model: Any) -> None:
         most = room(model)
-        longest = int(self.tokens.lengths.max())
+        all_tokens = [self.tokens, *([self.validation.tokens] if self.validation else [])]
+        longest = max(int(tokens.lengths.max()) for tokens in all_tokens)
         if most is not None and longest > most:
             raise UserError(
                 f"a conversation has {longest} tokens, the model has room for {most}",
                 field="max_seq_length",
                 hint=f"set it to {most} at most",
             )
-        known, highest = model.get_input_embeddings().num_embeddings, int(self.tokens.ids.max())
-        if highest >= known:
-            raise UserError(
-                f"the tokenizer gives token {highest}, the model knows {known} tokens",
-                field="model",
-                hint="the folder's tokenizer belongs to another model",
-            )
+        highest = max(int(tokens.ids.max()) for tokens in all_tokens)
+        require_vocabulary(model, self.tokenizer, highest)
 
     def to_the_end(self) -> dict[str, Any]:
         """Train from where the folder's state stands, save the checkpoint, say how it went."""
-        state = load_state(self.scratch, self.optimizer) or dict(FROM_THE_START)
+        state = load_state(self.scratch, self.optimizer, self.ranks) or dict(FROM_THE_START)
         if state["step"]:
             note(f"resuming after step {state['step']} of {self.steps}")
-        self.watch.take_up(self._forget_metrics_after(state["step"]))
-        log = JsonlLog(self.folder / "metrics.jsonl")
+        log = self._log(state["step"])
+        if self.validation and not state["step"]:
+            row = self.validation.at(0, self.model, self._tried)
+            if log:
+                log.append(row)
         with progress("train", self.steps, state["step"]) as ticker:
-            for step, epoch, batches in self._remaining(state["step"]):
+            for step, epoch, rows in self._remaining(state["step"]):
                 try:
-                    row = self._one_step(step, epoch, batches, state)
+                    row = self._one_step(step, epoch, rows, state)
                 except StoppedError:
-                    save_state(self.scratch, self.optimizer, {**state, "step": step})
+                    self._save(step, state)
                     raise
-                log.append([row])
+                except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+                    raise _out_of_memory(error, step, self.config) from None
+                if self.validation and self.validation.due(step + 1, self.steps):
+                    row |= self.validation.at(step + 1, self.model, self._tried)
                 self.watch.take_up([row])
+                if log:
+                    log.append(row)
                 if self._time_to_save(step + 1, state):
-                    log.sync()
-                    save_state(self.scratch, self.optimizer, {**state, "step": step + 1})
+                    if log:
+                        log.sync()
+                    self._save(step + 1, state)
                 self._tick(ticker, row)
-        log.close()
-        return self._finish(row if self.steps > state["step"] else {}, state)
+        if log:
+            log.close()
+        return self._finish(state)
 
-    def _remaining(self, done: int) -> Iterator[tuple[int, int, list[list[Row]]]]:
-        """(step, epoch, micro-batches) of every optimizer step that is still to be taken."""
+    def _log(self, done: int) -> MetricsLog | None:
+        """The first rank's metrics.jsonl, open behind the step from which this run goes on."""
+        if self.validation:
+            self.validation.take_up(done)
+        if not self.ranks.first:
+            return None
+        log = MetricsLog(self.folder, done, self.config.report_to, self.config.deciding())
+        self.watch.take_up(row for row in log.rows if row["step"])
+        return log
+
+    def _save(self, done: int, state: dict[str, Any]) -> None:
+        try:
+            save_state(self.scratch, self.optimizer, {**state, "step": done}, self.ranks)
+        except NotSavedError as error:
+            state["not_saved"] = state.get("not_saved", 0) + 1
+            warn(f"the state after step {done} is not saved ({error}); training goes on")
+
+    def _remaining(self, done: int) -> Iterator[tuple[int, int, list[Row]]]:
+        """(step, epoch, rows) of every optimizer step that is still to be taken."""
         config, step = self.config, 0
         for epoch in range(config.num_train_epochs):
-            rows = epoch_rows(
-                self.tokens.lengths.tolist(), config.max_seq_length, config.seed, epoch
-            )
-            for batches in epoch_steps(
-                rows, config.per_device_train_batch_size, config.gradient_accumulation_steps
-            ):
+            packed = epoch_rows(self.lengths, config.max_seq_length, config.seed, epoch)
+            for rows in epoch_steps(packed, self.rows_of_a_step):
                 if step >= self.steps:
                     return
                 if step >= done:
-                    yield step, epoch, batches
+                    yield step, epoch, rows
                 step += 1
 
     def _one_step(
-        self, step: int, epoch: int, batches: list[list[Row]], state: dict[str, Any]
+        self, step: int, epoch: int, rows: list[Row], state: dict[str, Any]
     ) -> dict[str, Any]:
         """One optimizer step; returns its line for metrics.jsonl and counts it in `state`."""
         began = time.perf_counter()
-        torch.manual_seed(self.config.seed * 1_000_003 + step)  # dropout, told by the step alone
-        micro = [micro_batch(rows, self.tokens, self.device) for rows in batches]
-        totals = StepTotals.of([batch.counts for batch in micro])
-        total, nlls = 0.0, []
-        for batch in micro:
-            weights = token_weights(batch.counts, totals, self.config.loss_reduction)
-            loss, nll = supervised_loss(
-                self.model,
-                batch.ids,
-                batch.positions,
-                batch.supervised,
-                weights.to(self.device),
-                Documents(batch.lengths),
-            )
-            torch.autograd.backward(loss)
-            total += loss.item()
-            nlls.append(nll)
-        losses = DocumentLosses.of(
-            [document for batch in micro for document in batch.documents],
-            [count for batch in micro for count in batch.counts[: len(batch.documents)]],
-            torch.cat(nlls).cpu(),
-        )
+        # Dropout is told by the step alone, and differs from rank to rank.
+        torch.manual_seed(self.config.seed * 1_000_003 + step + self.ranks.rank * 1_000_000_007)
+        loss, losses, totals = self._learn(rows)
         rate = learning_rate(step, self.steps, self.config)
         said: dict[str, float] = {}
 
         def check(norm: float) -> None:
-            said.update(self.watch.check(step + 1, total, norm, losses))
+            said.update(self._watched(step + 1, loss, norm, losses))
 
         norm = self.optimizer.step(rate, self.config.max_grad_norm, check)
         seconds = time.perf_counter() - began
-        tokens = sum(batch.tokens for batch in micro)
+        lengths = self.tokens.lengths[losses.documents].tolist()
+        tokens = sum(lengths)
         state["tokens"] += tokens
         state["supervised"] += totals.supervised
         state["seconds"] += seconds
         return {
             "step": step + 1,
             "epoch": epoch + 1,
-            "loss": total,
+            "loss": loss,
             "learning_rate": rate,
             "grad_norm": norm,
             "tokens": tokens,
@@ -261,13 +409,68 @@ class _Run:
             **losses.by_source(self.tokens),
             **said,
             **self.pace.measured(
-                [length for batch in micro for length in batch.lengths[: len(batch.documents)]],
-                totals.supervised,
-                tokens,
-                seconds,
-                self.steps - step - 1,
+                lengths, totals.supervised, tokens, seconds, self.steps - step - 1
             ),
         }
+
+    def _learn(self, rows: list[Row]) -> tuple[float, DocumentLosses, StepTotals]:
+        """Leave the gradients of a step; returns its loss, over all ranks, and each document's."""
+        shares = micro_batches(
+            rows,
+            self.lengths,
+            self.config.per_device_train_batch_size,
+            self.ranks.world,
+        )
+        totals = StepTotals.of(
+            [_supervised(batch, self.tokens) for share in shares for batch in share]
+        )
+        micro = [micro_batch(rows, self.tokens, self.device) for rows in shares[self.ranks.rank]]
+        total, nlls = 0.0, []
+        for batch in micro:
+            weights = token_weights(batch.counts, totals, self.config.loss_reduction)
+            loss, nll = self._loss(batch, weights)
+            torch.autograd.backward(loss)
+            total += loss.item()
+            nlls.append(nll)
+        own = DocumentLosses.of(
+            [document for batch in micro for document in batch.documents],
+            [count for batch in micro for count in batch.counts[: len(batch.documents)]],
+            torch.cat(nlls).cpu(),
+        )
+        parts = self.ranks.gathered((total, own))
+        return sum(part for part, _ in parts), DocumentLosses.joined([o for _, o in parts]), totals
+
+    def _loss(self, batch: MicroBatch, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """Its weighted sum of -log p, and each -log p; weights: [supervised]."""
+        return supervised_loss(
+            self.model,
+            batch.ids,
+            batch.positions,
+            batch.supervised,
+            weights.to(self.device),
+            Documents(batch.lengths),
+        )
+
+    def _tried(self, rows: list[Row], tokens: Tokens) -> DocumentLosses:
+        """What rows that are not trained on lose."""
+        batch = micro_batch(rows, tokens, self.device)
+        _, nll = self._loss(batch, torch.ones(sum(batch.counts)))
+        return DocumentLosses.of(batch.documents, batch.counts[: len(batch.documents)], nll.cpu())
+
+    def _watched(
+        self, step: int, loss: float, norm: float, losses: DocumentLosses
+    ) -> dict[str, float]:
+        """The first rank looks at the step; if it stops, all do."""
+        stop: StoppedError | None = None
+        said: dict[str, float] = {}
+        if self.ranks.first:
+            try:
+                said = self.watch.check(step, loss, norm, losses)
+            except StoppedError as error:
+                stop = error
+        if self.ranks.told(stop is not None):
+            raise stop or StoppedError("the first rank stopped")
+        return said
 
     def _time_to_save(self, done: int, state: dict[str, Any]) -> bool:
         if done == self.steps:
@@ -275,7 +478,7 @@ class _Run:
         if self.config.save_steps:
             return done % self.config.save_steps == 0
         since: float = state["seconds"] - state.get("saved_at", 0.0)
-        due = since >= 60 * self.config.save_minutes
+        due = self.ranks.told(since >= 60 * self.config.save_minutes)  # clocks differ
         if due:
             state["saved_at"] = state["seconds"]
         return due
@@ -286,26 +489,44 @@ class _Run:
             f"MFU {row['mfu']:.0%}  {row['memory_gib']:.1f} GiB"
         )
 
-    def _forget_metrics_after(self, step: int) -> list[dict[str, Any]]:
-        """Steps that were taken but not saved are taken again: their lines go; returns the rest."""
-        file = self.folder / "metrics.jsonl"
-        if not file.exists():
-            return []
-        JsonlLog(file).close()  # cuts off a torn line
-        rows = [row for _, row in read_jsonl(file) if row["step"] <= step]
-        file.unlink()
-        log = JsonlLog(file)
-        log.append(rows)
-        log.close()
-        return rows
+    def _finish(self, state: dict[str, Any]) -> dict[str, Any]:
+        """Leave the checkpoint; where the disk is too full for it, a state, if that still fits."""
+        try:
+            with quiet():
+                self._save_checkpoint()
+        except Exception as error:
+            if not disk_full(error):
+                raise
+            for file in self.folder.glob("model*.safetensors"):
+                file.unlink()
+            raise UserError(
+                "the disk is full: the checkpoint cannot be written",
+                file=self.folder,
+                hint="make room, then give the same command again",
+            ) from None
+        return self._outcome(state)
 
-    def _finish(self, last: dict[str, Any], state: dict[str, Any]) -> dict[str, Any]:
-        counts = self.tokens.counts
-        if self.config.save_precision == "fp32":
-            self.model.float()  # before adapters are folded in, so that they are not rounded either
-            self.optimizer.unround()
-        with quiet():
+    def _save_checkpoint(self) -> None:
+        whole = self.config.save_precision == "fp32"
+        if self.config.lora or (whole and self.ranks.world == 1):
+            self.optimizer.unround()  # before adapters are folded in: they are never rounded
+        if self.ranks.world == 1:
+            if whole:
+                self.model.float()
             save_checkpoint(self.folder, self.model, self.tokenizer, self.template)
+            return
+        masters = {
+            name.removeprefix("master."): tensor
+            for name, tensor in (self.optimizer.state() if whole else {}).items()
+            if name.startswith("master.")
+        }
+        dtype = torch.float32 if whole else self.dtype
+        save_weights(self.folder, self.model, masters, dtype, self.ranks)
+        if self.ranks.first:
+            save_tokenizer(self.folder, self.tokenizer, self.template)
+
+    def _outcome(self, state: dict[str, Any]) -> dict[str, Any]:
+        counts, steps = self.tokens.counts, self.watch.before
         return {
             "steps": self.steps,
             "tokens": state["tokens"],
@@ -314,10 +535,27 @@ class _Run:
             "cut": counts["cut"],
             "dropped": counts["dropped_long"] + counts["dropped_no_supervised"],
             "counts": dict(counts),
-            "final_loss": last.get("loss"),
+            "final_loss": steps[-1]["loss"] if steps else None,
+            **({"validation": self.validation.outcome()} if self.validation else {}),
+            "states_not_saved": state.get("not_saved", 0),
             "spikes": self.watch.noted,
             "tokens_per_second": round(state["tokens"] / max(state["seconds"], 1e-9), 1),
             "peak_memory_gib": round(peak_memory(self.device) / 2**30, 3),
             "device": str(self.device),
             "dtype": str(self.dtype).removeprefix("torch."),
         }
+
+
+def _out_of_memory(error: BaseException, step: int, config: TrainConfig) -> BaseException:
+    """A clear line in the place of what the allocator says; any other error as it is."""
+    said = str(error).lower()
+    ours = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    if not (ours or "can't allocate memory" in said or "out of memory" in said):
+        return error
+    tokens = config.per_device_train_batch_size * config.max_seq_length
+    return UserError(
+        f"out of memory at step {step + 1}, with micro-batches of up to {tokens} tokens",
+        field="per_device_train_batch_size",
+        hint="lower it (gradient_accumulation_steps makes up for it) or max_seq_length, set "
+        "gradient_checkpointing, use lora or more ranks; `cameleer train plan` says what fits",
+    )

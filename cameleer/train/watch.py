@@ -44,6 +44,21 @@ class DocumentLosses:
         sums = np.bincount(which, np.asarray(nll), minlength=len(counts)).astype(np.float64)
         return cls(documents, sums, np.asarray(counts, np.int64))
 
+    @classmethod
+    def joined(cls, parts: Sequence[DocumentLosses]) -> DocumentLosses:
+        """Those of all ranks, one behind the other."""
+        return cls(
+            [document for part in parts for document in part.documents],
+            np.concatenate([part.sums for part in parts]),
+            np.concatenate([part.counts for part in parts]),
+        )
+
+    def in_order(self) -> DocumentLosses:
+        """Sorted by document: the same however they were dealt to ranks."""
+        order = np.argsort(self.documents)
+        documents = [self.documents[at] for at in order]
+        return DocumentLosses(documents, self.sums[order], self.counts[order])
+
     def by_source(self, tokens: Tokens) -> dict[str, float]:
         """What a step's row says of each source with a supervised token, in the order of `names`:
         `loss/NAME`, per supervised token, and `supervised_tokens/NAME`."""
