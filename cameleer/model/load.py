@@ -80,10 +80,18 @@ def _load_tokenizer(folder: Path) -> Any:
     return tokenizer
 
 
-def load_model(folder: Path, dtype: torch.dtype, attention: str | None = None) -> Any:
+def load_model(
+    folder: Path,
+    dtype: torch.dtype,
+    attention: str | None = None,
+    *,
+    quantization: Any = None,
+    device: torch.device | None = None,
+) -> Any:
     """A causal language model in evaluation mode; weights from safetensors only.
 
     attention: name of an attention implementation, such as `cameleer.model.attention.NAME`.
+    quantization: transformers' settings, for weights that are quantised on `device` as they come.
     Raises UserError for a folder that cannot be read, or that lacks some of the weights: what is
     missing would be random numbers.
     """
@@ -100,6 +108,8 @@ def load_model(folder: Path, dtype: torch.dtype, attention: str | None = None) -
                 folder,
                 dtype=dtype,
                 attn_implementation=attention,
+                quantization_config=quantization,
+                device_map=device and {"": device},
                 use_safetensors=True,
                 trust_remote_code=False,
                 output_loading_info=True,

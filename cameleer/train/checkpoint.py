@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from cameleer.chat.template import Template
 from cameleer.core.files import read_json, write_json
-from cameleer.model.adapters import merged
+from cameleer.model.merge import merged
 from cameleer.train.optim import AdamW
 
 STATE = "resume"

@@ -122,12 +122,11 @@ class AdamW:
         """The random numbers of a step, told by its number alone: a resumed run draws the same."""
         return torch.Generator(device).manual_seed(self.seed * 1_000_003 + self.steps)
 
-    @torch.no_grad()
     def unround(self) -> None:
-        """Give the parameters, made float32 meanwhile, their masters' values."""
+        """Have the parameters be their masters, in float32, once no more steps are to come."""
         for _, weight in self.weights():
             if not weight.lent:
-                weight.parameter.copy_(weight.master)
+                weight.parameter.data = weight.master.data
 
     def state(self) -> dict[str, Tensor]:
         """All that the optimizer knows, masters included, by name: what resuming needs."""
