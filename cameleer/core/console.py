@@ -35,6 +35,12 @@ def _console(stderr: bool) -> Console:
 
 err, out = _console(stderr=True), _console(stderr=False)
 
+
+def silence(quiet: bool) -> None:
+    """Say nothing from here on, or speak again: of many processes at one task, one speaks."""
+    err.quiet = out.quiet = quiet
+
+
 PLAIN_SECONDS = 15.0  # how often a plain log gets a line about work in progress
 
 
@@ -61,6 +67,8 @@ def table(title: str, columns: list[str], rows: list[list[Any]], to: Console = o
 
 def emit_json(value: Any) -> None:
     """Print one JSON object on stdout."""
+    if out.quiet:
+        return
     sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
 
 

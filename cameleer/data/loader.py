@@ -181,6 +181,7 @@ def say_what_was_left_out(counts: Counter[str], max_tokens: int) -> None:
         note(f"{counts['straddling']} tokens reach from a prompt into its answer: not in the loss")
 
 
+SQUARE = 8192  # attention in a document of so many tokens costs about as much as all else there
 Row = list[int]
 """Indices of the conversations that lie in one packed row."""
 
@@ -194,12 +195,25 @@ def epoch_rows(lengths: Sequence[int], row_tokens: int, seed: int, epoch: int) -
     return [rows[index] for index in random.permutation(len(rows))]
 
 
-def epoch_steps(rows: list[Row], batch: int, accumulation: int) -> Iterator[list[list[Row]]]:
-    """Optimizer steps: lists of micro-batches, which are lists of rows; the last may be smaller."""
-    per_step = batch * accumulation
-    for begin in range(0, len(rows), per_step):
-        step = rows[begin : begin + per_step]
-        yield [step[at : at + batch] for at in range(0, len(step), batch)]
+def epoch_steps(rows: list[Row], rows_of_a_step: int) -> Iterator[list[Row]]:
+    """The rows of each optimizer step; the last may have fewer."""
+    for begin in range(0, len(rows), rows_of_a_step):
+        yield rows[begin : begin + rows_of_a_step]
+
+
+def micro_batches(
+    rows: list[Row], lengths: Sequence[int], size: int, ranks: int
+) -> list[list[list[Row]]]:
+    """For each rank its micro-batches of one step: [ranks][micro-batches] lists of `size` rows.
+
+    lengths: [conversations] tokens. Every rank has as many micro-batches, as ranks wait for each
+    other in each; some may be smaller, or without rows.
+    """
+    # Rows are about equally full, so what sets them apart is attention, square in documents.
+    costs = [sum((n := int(lengths[index])) + n * n // SQUARE for index in row) for row in rows]
+    own = share(rows, costs, ranks)
+    count = max(-(-len(part) // size) for part in own)
+    return [[part[at * size : (at + 1) * size] for at in range(count)] for part in own]
 
 
 def share(rows: Sequence[Row], tokens_of_row: Sequence[int], ranks: int) -> list[list[Row]]:

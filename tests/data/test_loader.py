@@ -19,6 +19,7 @@ from cameleer.data.loader import (
     Tokens,
     epoch_rows,
     epoch_steps,
+    micro_batches,
     say_what_was_left_out,
     share,
     tokenise,
@@ -180,15 +181,32 @@ def test_epochs_and_seeds_are_shuffled() -> None:
     assert abs(np.mean(means[:half]) - np.mean(means[half:])) < np.std(means)  # no long ones first
 
 
-@given(count=st.integers(1, 40), batch=st.integers(1, 5), accumulation=st.integers(1, 4))
-def test_steps_take_the_rows_in_turn(count: int, batch: int, accumulation: int) -> None:
+@given(st.integers(1, 40), st.integers(1, 20))
+def test_steps_take_the_rows_in_turn(count: int, size: int) -> None:
     rows = [[index] for index in range(count)]
-    steps = list(epoch_steps(rows, batch, accumulation))
-    assert [row for step in steps for micro in step for row in micro] == rows
-    assert len(steps) == -(-count // (batch * accumulation))
-    for step in steps[:-1]:
-        assert [len(micro) for micro in step] == [batch] * accumulation
-    assert all(1 <= len(micro) <= batch for micro in steps[-1])
+    steps = list(epoch_steps(rows, size))
+    assert [row for step in steps for row in step] == rows
+    assert [len(step) for step in steps[:-1]] == [size] * (len(steps) - 1)
+    assert 1 <= len(steps[-1]) <= size
+
+
+@given(st.integers(1, 20), st.integers(1, 5), st.integers(1, 6))
+def test_every_rank_has_as_many_micro_batches(count: int, size: int, ranks: int) -> None:
+    """And each row is in one of them, in its rank's order; some are smaller or empty."""
+    rows = [[index] for index in range(count)]
+    lengths = [7 + index * 5 % 11 for index in range(count)]
+    batches = micro_batches(rows, lengths, size, ranks)
+    assert len(batches) == ranks
+    most = -(-count // ranks)
+    assert {len(own) for own in batches} == {-(-most // size)}
+    assert all(len(batch) <= size for own in batches for batch in own)
+    dealt = [[row for batch in own for row in batch] for own in batches]
+    assert dealt == share(rows, lengths, ranks)
+
+
+def test_one_rank_has_the_rows_in_their_order() -> None:
+    rows = [[3, 1], [0], [4, 2]]
+    assert micro_batches(rows, [5, 9, 1, 2, 2], 2, 1) == [[[[3, 1], [0]], [[4, 2]]]]
 
 
 @given(st.lists(st.integers(1, 2048), max_size=60), st.integers(1, 9))

@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import Callable
 from pathlib import Path
+from pkgutil import resolve_name as resolve
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from cameleer.train import loop
 from cameleer.train.checkpoint import load_state, save_state
 from cameleer.train.config import TrainConfig
 from cameleer.train.loop import train
+from cameleer.train.parallel import Ranks
 
 Make = Callable[..., TrainConfig]
 Metrics = Callable[[Path], list[dict[str, Any]]]
@@ -84,13 +86,13 @@ def test_killed_again_and_again(
     moments: list[Callable[[Path], bool] | None] = [
         None,  # at any time
         there("scratch/tokens"),
-        there("scratch/resume.new"),
+        there("scratch/states/new"),
         steps_taken(3),
-        there("scratch/resume.old"),
+        there("scratch/states/00000006"),
         steps_taken(10),
         None,
         steps_taken(17),
-        there("scratch/resume.new/optimizer.safetensors"),
+        there("scratch/states/new/optimizer.safetensors"),
         steps_taken(STEPS),
         there("model.safetensors"),
         there("manifest.json"),
@@ -114,38 +116,33 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize(
-    "moment", ["save_file", "write_json", "rename", "rename, second", "rmtree"]
+    "moment",
+    ["save_file", "write_json", "write_json, second", "rename", "rmtree", "rmtree, second"],
 )
 def test_killed_while_the_state_is_saved(
     moment: str, config: Make, metrics: Metrics, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One of the two states is whole whatever the moment; so is the result."""
-    made = config(save_steps=3)
+    made = config(save_steps=2)
     unbroken = train(made, tmp_path / "unbroken")
     name, _, second = moment.partition(", ")
-    calls = {"saves": 0, "renames": 0}
-    real_save, real_rename = save_state, Path.rename
+    calls = {"saves": 0, "others": 0}
+    where = {"rename": "pathlib.Path.rename", "rmtree": "cameleer.train.checkpoint.shutil.rmtree"}
+    what = where.get(name, f"cameleer.train.checkpoint.{name}")
+    real_save, real = save_state, resolve(what)
 
-    def fail(*_: Any, **__: Any) -> None:
-        raise Killed
-
-    def rename(path: Path, target: Path) -> Path:
-        calls["renames"] += 1
-        if calls["renames"] == (2 if second else 1):
+    def fail(*given: Any, **more: Any) -> Any:
+        calls["others"] += 1
+        if calls["others"] == (2 if second else 1):
             raise Killed
-        return real_rename(path, target)
+        return real(*given, **more)
 
     def save(*given: Any) -> None:
         calls["saves"] += 1
-        if calls["saves"] < 2:
+        if calls["saves"] < 3:
             return real_save(*given)
         with pytest.MonkeyPatch.context() as patch:
-            if name == "rename":
-                patch.setattr(Path, "rename", rename)
-            elif name == "rmtree":
-                patch.setattr("cameleer.train.checkpoint.shutil.rmtree", fail)
-            else:
-                patch.setattr(f"cameleer.train.checkpoint.{name}", fail)
+            patch.setattr(what, fail)
             real_save(*given)
         return None
 
@@ -153,6 +150,7 @@ def test_killed_while_the_state_is_saved(
         patch.setattr(loop, "save_state", save)
         with pytest.raises(Killed):
             train(made, tmp_path / "run")
+    assert calls["others"] == (2 if second else 1)
     train(made, tmp_path / "run")
     weights = [(tmp_path / run / "model.safetensors").read_bytes() for run in ("run", "unbroken")]
     assert weights[0] == weights[1]
@@ -196,7 +194,7 @@ def test_the_state_is_saved_by_the_clock_too(
     config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     saved: list[int] = []
-    monkeypatch.setattr(loop, "save_state", lambda _, __, state: saved.append(state["step"]))
+    monkeypatch.setattr(loop, "save_state", lambda *given: saved.append(given[2]["step"]))
     train(config(save_minutes=1e-9), tmp_path / "a")
     assert saved == list(range(1, 12))  # the last step is followed by the checkpoint
     saved.clear()
@@ -230,7 +228,8 @@ def test_a_run_that_broke_stays_broken_until_the_cause_is_mended(
 
 
 def test_no_state_is_no_state(tmp_path: Path) -> None:
-    assert load_state(tmp_path, None) is None  # type: ignore[arg-type]
-    (tmp_path / "resume.new").mkdir()
-    (tmp_path / "resume.new" / "optimizer.safetensors").write_bytes(b"half")
-    assert load_state(tmp_path, None) is None  # type: ignore[arg-type]
+    nothing: Any = None
+    assert load_state(tmp_path, nothing, Ranks()) is None
+    (tmp_path / "states" / "new").mkdir(parents=True)
+    (tmp_path / "states" / "new" / "optimizer.safetensors").write_bytes(b"half")
+    assert load_state(tmp_path, nothing, Ranks()) is None
