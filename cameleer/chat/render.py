@@ -300,7 +300,7 @@ def _reaching(offsets: Sequence[tuple[int, int]], first: int, stop: int, place: 
 def require_end_token(tokenizer: Any) -> None:
     """Check that the tokenizer has an end-of-text token and reads its text as that one token."""
     eos = tokenizer.eos_token
-    if eos is None:
+    if not eos:
         raise UserError(
             "the tokenizer has no end-of-text token", hint="set eos_token in its folder"
         )

@@ -22,7 +22,7 @@ from cameleer.engines.engine import Request
 from cameleer.model.attention import NAME, Documents, Prefix, positions
 from cameleer.model.cache import Cache, Capturing, Decoding, Filling
 from cameleer.model.load import Precision, device_and_dtype, load_model, load_tokenizer
-from cameleer.model.packing import require_packing, room
+from cameleer.model.packing import require_packing, require_vocabulary, room
 from cameleer.results.records import Answer
 
 SHARED = 48  # tokens: a shorter common prefix is not worth a pass of its own
@@ -82,6 +82,8 @@ class TransformersEngine:
         self.prompts = {r.key: ids for r, ids in zip(requests, encoded["input_ids"], strict=True)}
         for request in requests:
             self._require_room(request)
+        highest = max((max(ids, default=0) for ids in self.prompts.values()), default=0)
+        require_vocabulary(self.model, self.tokenizer, highest)
         self.shared, batches = {}, []
         for chosen in (True, False):  # one batch is scored or written, never both
             own = [(r, self.prompts[r.key]) for r in requests if bool(r.choices) == chosen]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isnan
 from typing import Any
 
 import torch
@@ -22,6 +23,23 @@ def room(model: Any) -> int | None:
     return most
 
 
+def require_vocabulary(model: Any, tokenizer: Any, highest: int) -> None:
+    """Check that the model has an embedding for the `highest` token id that it will be given.
+
+    A tokenizer may know more tokens than the model, such as LLaMA's with a padding token added to
+    it, as long as no text holds them; and a model may have more embeddings than there are tokens.
+    """
+    known = model.get_input_embeddings().num_embeddings
+    if highest >= known:
+        name = tokenizer.convert_ids_to_tokens(highest)
+        raise UserError(
+            f"the tokenizer gives token {highest}, {name!r}, the model knows {known} tokens",
+            field="model",
+            hint="take the model's own tokenizer, or resize the model's embeddings to "
+            f"{len(tokenizer)} with transformers' `resize_token_embeddings` and save it",
+        )
+
+
 def require_packing(model: Any) -> None:
     """Check that two documents in one row give the logits that each gives alone.
 
@@ -30,7 +48,8 @@ def require_packing(model: Any) -> None:
     something that ours lacks, would be wrong without a word; here it raises UserError.
     """
     draw = torch.Generator().manual_seed(0)
-    ids = torch.randint(model.config.vocab_size, (1, sum(LENGTHS)), generator=draw)
+    known = model.get_input_embeddings().num_embeddings
+    ids = torch.randint(known, (1, sum(LENGTHS)), generator=draw)
     ids = ids.to(model.device)
     layout = _Trial(LENGTHS)
     try:
@@ -38,6 +57,8 @@ def require_packing(model: Any) -> None:
     except Exception as error:  # whatever a model's code says to arguments that it does not know
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise _unsupported(model, reason) from None
+    if isnan(difference):
+        raise _not_numbers(model)
     if not difference < TOLERANCE.get(model.dtype, 0.1):
         raise _unsupported(model, f"two documents in a row are off by {difference:.2g}")
     # The trial is too short for a window to matter, so what layers asked for must tell.
@@ -81,6 +102,23 @@ def _difference(model: Any, ids: Tensor, layout: Documents) -> float:
         model.set_attn_implementation(NAME)
     wanted = torch.cat(alone).float()
     return float((packed.float() - wanted).square().mean().sqrt() / wanted.std())
+
+
+@torch.no_grad()
+def _not_numbers(model: Any) -> UserError:
+    """The error for logits that are not numbers; looks for the weight that they come from.
+
+    Looking at every weight of every model would cost more than loading it does (dev/LOG.md).
+    """
+    folder = model.config.name_or_path or None
+    for name, weight in model.named_parameters():
+        own = weight.to_local() if hasattr(weight, "to_local") else weight
+        if own.is_floating_point() and not own.isfinite().all():
+            wrong = int((~own.isfinite()).sum())
+            text = f"{wrong} of {own.numel()} numbers in the weight '{name}' are infinite or none"
+            return UserError(text, file=folder, hint="the model is damaged: fetch it again")
+    text = f"the model's logits are not numbers in {model.dtype}"
+    return UserError(text, file=folder, hint="try another precision")
 
 
 def _unsupported(model: Any, reason: str) -> UserError:
