@@ -125,9 +125,11 @@ def require_libraries(report_to: Sequence[str]) -> None:
     for name in report_to:
         try:
             import_module(LIBRARIES[name])
-        except ImportError:
+        except ImportError as error:
             raise UserError(
-                f"{name} is not installed", field="report_to", hint=f"pip install {name}"
+                f"{name} cannot be imported: {error}",
+                field="report_to",
+                hint=f"pip install {name}",
             ) from None
 
 
