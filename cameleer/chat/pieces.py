@@ -1,14 +1,15 @@
 """Tokenising by pieces: text is cut where no token can reach across, and a piece is read once.
 
-Most of what a tokenizer is given it has seen before: words with the blank before them and the
-punctuation behind them. Such pieces are kept with their token ids, so that a text costs one search
-for its pieces and one look-up for each; only new pieces are given to the tokenizer.
+Most of what a tokenizer is given it has seen before: words with the blank before them. Such pieces
+are kept with their token ids. Cuts are found, and pieces looked up, for many texts at once, by
+numpy; only new pieces are given to the tokenizer.
 
 A cut is made before a single blank, and after a single line break, between visible characters.
 Whether every token ends there follows from what the tokenizer is made of:
 
 - byte-level (GPT-2, Pythia, OLMo, Llama 3, Qwen 2, SmolLM): it splits text by a regular expression
   before all else, and no alternative of those in `SPLITS` goes on past a cut or looks behind it;
+  nor past the end of a word, so that there is a cut behind it too, before blanks and punctuation;
 - sentence pieces by byte-pair merging (LLaMA, Llama 2, Mistral): merges know no words, but none can
   reach across a cut if no entry of the vocabulary has characters of both its sides.
 
@@ -20,16 +21,19 @@ from __future__ import annotations
 import json
 import re
 from array import array
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import islice, pairwise
 from typing import Any, Literal, get_args
 
-BLANK = "▁"
-MOST, LONGEST = 1 << 17, 48  # pieces kept, twice (some 60 MB), and characters of those worth it
+import numpy as np
+import numpy.typing as npt
+from numpy.lib.stride_tricks import sliding_window_view
 
-# A piece begins with the blank before it and ends with the line break behind it. White space of
-# other kinds, or more than one of it, stays within the piece together with what follows.
-find_pieces = re.compile(r"\s*\S+(?:(?![ \n]\S)\s+\S*)*\n?|\s+").findall
+BLANK = "▁"
+MOST, LONGEST = 1 << 17, 48  # pieces kept, and words (some 40 MB), and characters of each
+AT_ONCE = 1 << 16  # pieces looked up at once: their arrays fit into the processor's cache
 
 DIGITS = r"\p{N}"
 WORDS = (
@@ -43,74 +47,142 @@ SPLITS = {DIGITS.join(WORDS), (DIGITS + "{1,3}").join(WORDS)}
 ASCII_SIGNS = {byte: chr(256 + byte) for byte in range(33)} | {127: chr(289)}
 """Characters that stand for bytes without a picture in byte-level vocabularies."""
 
+ENDS, BEGINS, SPACE, BREAK, WORD, OTHER, MAY_END, BEFORE = (1 << bit for bit in range(8))
+"""What a byte can be: surely a visible character's last or first; a blank; a line break; part of a
+word, or no part of one; such a character's last if what is `BEFORE` it is so marked."""
+
+SHORT, BITS = 15, 18  # bytes of a piece that the table takes, and bits of a place in it
+LOW, HIGH = (
+    np.array([(1 << 8 * max(0, min(8, size - at))) - 1 for size in range(SHORT + 1)] + [0], "u8")
+    for at in (0, 8)
+)
+SIZE = np.arange(SHORT + 2, dtype="u8") << np.uint64(56)
+"""Which of the 16 bytes that begin with a piece are its own, by its size; the last says the size.
+A piece that is longer than `SHORT` has a key that no place holds."""
 
 Blank = Literal["never", "first", "always", "prepend"]
+Bytes = npt.NDArray[np.uint8]
+Keys = npt.NDArray[np.uint64]
+Places = npt.NDArray[np.intp]
 Read = Callable[[str], bytes]
 """Gives the token ids of a text, as uint32."""
 
 
-class Known(dict[str, bytes]):
-    """Token ids, as uint32, of pieces; those of a new one are asked for once.
+class Table:
+    """Token ids of short pieces, to be looked up for many at once.
 
-    When it is full it begins anew, and takes over from before what is asked for again.
+    A key is a piece's bytes and their number, so what is found is right. Each has two places; if
+    others hold both, it takes the second.
     """
 
-    def __init__(self, read: Read) -> None:
-        super().__init__()
-        self.read, self.before = read, dict[str, bytes]()
+    def __init__(self) -> None:
+        self.low, self.high = np.zeros((2, 1 << BITS), np.uint64)
+        self.ids = np.zeros(1 << BITS, object)
 
-    def __missing__(self, piece: str) -> bytes:
-        ids = self.before.pop(piece, None) if self.before else None
-        if ids is None:
-            ids = self.read(piece)
-        if len(piece) <= LONGEST:
-            if len(self) >= MOST:
-                self.before = dict(self)
-                self.clear()
-            self[piece] = ids
-        return ids
+    def find(self, low: Keys, high: Keys) -> tuple[Places, Places]:
+        """The places of pieces, and which pieces are not there yet, but may be put there."""
+        mixed = low * np.uint64(0x9E3779B97F4A7C15) + high * np.uint64(0xC2B2AE3D27D4EB4F)
+        places = (mixed >> np.uint64(64 - BITS)).astype(np.intp)
+        other = np.flatnonzero((self.low[places] != low) | (self.high[places] != high))
+        second = (mixed[other] >> np.uint64(64 - 2 * BITS)).astype(np.intp) & ((1 << BITS) - 1)
+        new = (self.low[second] != low[other]) | (self.high[second] != high[other])
+        free = new & (self.high[places[other]] == 0)
+        places[other] = np.where(free, places[other], second)
+        return places, other[new]
 
 
 @dataclass(frozen=True)
 class Pieces:
     """A tokenizer that reads by pieces.
 
-    before, after: ids that it adds around a text; end: its end token's; blank: where it puts a
-    blank of its own, of the stretches between end tokens (`first` and `always` not where one
-    stands already); refused: texts that hold one of these are not read here.
+    new: reads a piece; kinds: [256] what each byte is; before, after: ids that it adds around a
+    text; end: its end token's; blank: where it puts a blank of its own, of the stretches between
+    end tokens (`first` and `always` not where one stands already); refused: texts that hold one of
+    these are not read here.
     """
 
-    known: Known
+    new: Read
+    kinds: Bytes
     eos: str
     before: bytes
     after: bytes
     end: bytes
     blank: Blank = "never"
     refused: tuple[str, ...] = ()
+    table: Table = field(default_factory=Table)
 
     def refuses(self, text: str) -> bool:
         """Whether the text is beyond what is surely read right; the end token is none of that."""
         return any(one in text for one in self.refused)
 
-    def stretch(self, text: str, *, begins: bool = False, first: bool = False) -> bytes:
-        """Ids, as uint32, of a text without end tokens; both its ends must be cuts.
+    def begun(self, text: str, *, first: bool) -> str:
+        """A stretch that begins the text (first) or follows an end token, with the blank put in."""
+        if not text or self.blank == "never" or (self.blank == "first" and not first):
+            return text
+        return text if text[0] == " " and self.blank != "prepend" else BLANK + text
 
-        begins: it stands at the beginning or after an end token; first: at the beginning.
-        """
-        found = find_pieces(text)
-        if begins and found and self.blank != "never":
-            meant = first or self.blank != "first"
-            if meant and (found[0][0] != " " or self.blank == "prepend"):
-                found[0] = BLANK + found[0]
-        return b"".join(map(self.known.__getitem__, found))
-
-    def whole(self, text: str) -> bytes:
-        """Ids, as uint32, of a whole text, with those that the tokenizer adds around it."""
+    def whole(self, texts: Iterable[str]) -> list[bytes]:
+        """Ids, as uint32, of whole texts, with those that the tokenizer adds around them."""
+        split = [text.split(self.eos) for text in texts]
         stretches = [
-            self.stretch(part, begins=True, first=number == 0)
-            for number, part in enumerate(text.split(self.eos))
+            self.begun(part, first=number == 0)
+            for parts in split
+            for number, part in enumerate(parts)
         ]
-        return self.before + self.end.join(stretches) + self.after
+        found = iter(self.read(stretches))
+        return [
+            self.before + self.end.join(islice(found, len(parts))) + self.after for parts in split
+        ]
+
+    def read(self, stretches: Sequence[str]) -> list[bytes]:
+        """Ids, as uint32, of texts without end tokens; both ends of each must be cuts."""
+        texts = [text.encode() for text in stretches]
+        whole = b"".join(texts) + bytes(SHORT + 1)
+        starts = np.zeros(len(texts) + 1, np.intp)
+        np.cumsum(np.fromiter(map(len, texts), np.intp), out=starts[1:])
+        cuts = self.cuts(np.frombuffer(whole, np.uint8), starts)
+        found = list[bytes]()
+        for at in range(0, len(cuts) - 1, AT_ONCE):
+            found += self._look_up(whole, cuts[at : at + AT_ONCE + 1])
+        edges = np.searchsorted(cuts, starts).tolist()
+        return [b"".join(found[begin:end]) for begin, end in pairwise(edges)]
+
+    def cuts(self, text: Bytes, starts: Places) -> Places:
+        """Where pieces begin, and at last where the last one ends.
+
+        text: bytes of stretches, and at least four behind them; starts: where each begins, and at
+        last where the last one ends.
+        """
+        kinds = self.kinds[text]
+        cut = np.zeros(len(text), bool)
+        ends = kinds & ENDS
+        ends[1:] |= (kinds[1:] & MAY_END & kinds[:-1] >> 1) >> 6
+        between = (ends[:-2] & kinds[2:] >> 1) != 0
+        between[starts - 1] = between[starts - 2] = False  # a neighbour is of another stretch
+        cut[1:-1] = between & (kinds[1:-1] & SPACE != 0)
+        cut[2:] |= between & (kinds[1:-1] & BREAK != 0)
+        cut[1:] |= (kinds[:-1] & WORD != 0) & (kinds[1:] & OTHER != 0)
+        cut[starts] = True
+        cut[starts[-1] + 1 :] = False
+        return np.flatnonzero(cut)
+
+    def _look_up(self, text: bytes, cuts: Places) -> list[bytes]:
+        """Ids of each piece; what is new is read, and kept if it is short."""
+        begins, ends = cuts[:-1], cuts[1:]
+        sizes = np.minimum(ends - begins, SHORT + 1)
+        bits = sliding_window_view(np.frombuffer(text, np.uint8), SHORT + 1)[begins].view("<u8")
+        low, high = bits[:, 0] & LOW[sizes], bits[:, 1] & HIGH[sizes] | SIZE[sizes]
+        places, new = self.table.find(low, high)
+        ids = self.table.ids[places]
+        edges = zip(begins[new].tolist(), ends[new].tolist(), strict=True)
+        ids[new] = [self.new(text[begin:end].decode()) for begin, end in edges]
+        kept = new[sizes[new] <= SHORT]
+        into, first = np.unique(places[kept], return_index=True)  # one piece for each place
+        kept = kept[first]
+        self.table.low[into], self.table.high[into] = low[kept], high[kept]
+        self.table.ids[into] = ids[kept]
+        found: list[bytes] = ids.tolist()
+        return found
 
 
 def is_cut(left: str, right: str) -> bool:
@@ -131,15 +203,52 @@ def by_pieces(backend: Any, eos: str) -> Pieces | None:
     ids = array("I", sample.ids)
     around = ids[:lead].tobytes(), ids[lead + own :].tobytes()
     end = array("I", [backend.token_to_id(eos)]).tobytes()
+    contents = [token.content for token in added]
     normal, splits = _steps(backend.normalizer), _steps(backend.pre_tokenizer)
     if _is_byte_level(normal, splits):
-        known = Known(_byte_level_reader(backend, splits, [token.content for token in added]))
-        return Pieces(known, eos, *around, end)
+        new = kept(_byte_level_reader(backend, splits, contents))
+        return Pieces(new, _kinds(True, "".join(contents)), eos, *around, end)
     if (blank := _sentence_piece_blank(normal, splits)) is None or not _cuts_hold(backend):
         return None
-    known = Known(_merger(backend.model, {ord(" "): BLANK}))
-    refused = (BLANK, *(token.content for token in added if token.content != eos))
-    return Pieces(known, eos, *around, end, blank, refused)
+    new = kept(_merger(backend.model, {ord(" "): BLANK}))
+    refused = (BLANK, *(text for text in contents if text != eos))
+    return Pieces(new, _kinds(False), eos, *around, end, blank, refused)
+
+
+def kept(read: Read) -> Read:
+    """The same, but what was asked for lately is remembered, if it is no longer than `LONGEST`."""
+    known = lru_cache(MOST)(read)
+    return lambda piece: known(piece) if len(piece) <= LONGEST else read(piece)
+
+
+def _kinds(words: bool, added: str = "") -> Bytes:
+    """[256] what each byte of UTF-8 is.
+
+    words: whether there is a cut behind words; added: characters of added tokens, before which
+    there is none, so that no such token is parted.
+    """
+    kinds = np.zeros(256, np.uint8)
+    # Beyond ASCII a character is surely visible if no white space begins with the same byte, or if
+    # none ends with the same two bytes.
+    spaces = [chr(code).encode() for code in range(0x3001) if chr(code).isspace()]
+    first, last, before = (
+        {space[at] for space in spaces if len(space) >= -at} for at in (0, -1, -2)
+    )
+    for byte in range(256):
+        if byte < 0x80 or byte >= 0xC0:
+            kinds[byte] |= 0 if byte in first else BEGINS
+        if byte < 0xC0:
+            kinds[byte] |= ENDS if byte not in last else MAY_END if byte >= 0x80 else 0
+        if byte not in before:
+            kinds[byte] |= BEFORE
+    kinds[ord(" ")] |= SPACE
+    kinds[ord("\n")] |= BREAK
+    for sign in map(chr, range(128) if words else ()):
+        if sign.isalnum():
+            kinds[ord(sign)] |= WORD
+        elif sign not in added:
+            kinds[ord(sign)] |= OTHER
+    return kinds
 
 
 def _plain(added: list[Any], eos: str) -> bool:
@@ -190,11 +299,15 @@ def _byte_level_reader(backend: Any, splits: Steps, added: list[str]) -> Read:
     any_added = re.compile("|".join(map(re.escape, added))).search
     begins = {text[0] for text in added}
     always = begins.pop() if len(begins) == 1 else ""  # with what each begins, mostly "<"
-    words = Known(_merger(backend.model, ASCII_SIGNS))
+    merge = _merger(backend.model, ASCII_SIGNS)
+    word = kept(merge)
 
     def read(piece: str) -> bytes:
-        if find_words and piece.isascii() and not (always in piece and any_added(piece)):
-            return b"".join(map(words.__getitem__, find_words(piece)))
+        if piece.isascii() and not (always in piece and any_added(piece)):
+            if (piece[1:] if piece[0] == " " else piece).isalpha():
+                return merge(piece)  # it is one word
+            if find_words:
+                return b"".join(map(word, find_words(piece)))
         return array("I", backend.encode(piece, add_special_tokens=False).ids).tobytes()
 
     return read

@@ -14,7 +14,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Literal
@@ -29,6 +29,7 @@ Rule = Literal["paper", "fixed"]
 BATCH = 256  # conversations tokenised in one call: enough to use every core, little memory
 FIRST = 32  # conversations that are read both whole and by pieces, before pieces are trusted
 WIDTH = 4  # bytes of a token id
+LONG = 1 << 18  # characters of a conversation's prefixes that are read by pieces at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +153,7 @@ class Renderer:
             self.first = [], []
         if self.pieces is None:
             return self.whole(batch)
-        found = [self.piecewise(self.pieces, one.messages) for one in batch]
+        found = self.piecewise(self.pieces, batch)
         left = [one for one, made in zip(batch, found, strict=True) if made is None]
         rest = iter(self.whole(left))
         return [next(rest) if made is None else made for made in found]
@@ -161,54 +162,69 @@ class Renderer:
         """Take to reading by pieces, unless it differs for what was read whole before."""
         self.pieces = by_pieces(self.backend, self.eos)
         if self.pieces is not None:
-            found = [self.piecewise(self.pieces, one.messages) for one in batch]
+            found = self.piecewise(self.pieces, batch)
             if any(made not in (None, one) for made, one in zip(found, wanted, strict=True)):
                 warn("this tokenizer cuts texts in an unknown way: rendering is slower")
                 self.pieces = None
 
-    def whole(self, batch: list[Conversation]) -> list[Masked]:
+    def whole(self, batch: Sequence[Conversation]) -> list[Masked]:
         """Ids and masks from one tokenisation of each whole text and its character offsets."""
         texts = [self.template.text(one.messages, self.eos) for one in batch]
         made = []
         for conversation, encoding in zip(batch, self.backend.encode_batch(texts), strict=True):
-            ids = encoding.ids
+            ids, straddling = encoding.ids, 0
             if self.rule == "fixed":
                 mask, straddling = self._offset_mask(conversation, ids, encoding.offsets)
             else:
-                mask, straddling = (
-                    self._prefix_mask(conversation.messages, len(ids), self._count),
-                    0,
-                )
+                prefixes = self._prefixes(conversation.messages)
+                lengths = (self._count(text) for pair in prefixes for text in pair)
+                mask = self._prefix_mask(lengths, len(ids))
             made.append(Masked(array("I", ids).tobytes(), bytes(mask), straddling))
         return made
 
     def _count(self, text: str) -> int:
-        return len(self.backend.encode(text))
+        return len(self.backend.encode(text)) if text else 0
 
-    def piecewise(self, pieces: Pieces, messages: Sequence[Message]) -> Masked | None:
+    def piecewise(self, pieces: Pieces, batch: Sequence[Conversation]) -> list[Masked | None]:
         """The same by pieces, or None where that cannot be told."""
+        if self.rule == "fixed":
+            plans = [self._stretches(pieces, one.messages) for one in batch]
+            found = iter(pieces.read([text for plan in plans for text in plan or ()]))
+            return [
+                None if plan is None else _alternating(pieces, list(islice(found, len(plan))))
+                for plan in plans
+            ]
+        plans = [self._texts(pieces, one.messages) for one in batch]
+        texts = [text for plan in plans for text in plan or ()]
+        ids = dict(zip(texts, pieces.whole(texts), strict=True))
+        return [None if plan is None else self._papers_masked(plan, ids) for plan in plans]
+
+    def _texts(self, pieces: Pieces, messages: Sequence[Message]) -> list[str] | None:
+        """What the paper's rule tokenises: the whole text, and two prefixes for each question."""
+        text = self.template.text(messages, self.eos)
+        if pieces.refused and pieces.refuses(text):
+            return None
+        texts = [text]
+        for prefixes in self._prefixes(messages):
+            texts += prefixes
+            if sum(map(len, texts)) > LONG:
+                return None
+        return texts
+
+    def _papers_masked(self, texts: list[str], ids: dict[str, bytes]) -> Masked:
+        whole, *prefixes = texts
+        lengths = (len(ids[text]) // WIDTH if text else 0 for text in prefixes)
+        mask = self._prefix_mask(lengths, len(ids[whole]) // WIDTH)
+        return Masked(ids[whole], bytes(mask))
+
+    def _stretches(self, pieces: Pieces, messages: Sequence[Message]) -> list[str] | None:
+        """What is asked and what is answered, in turn, and what is asked at last.
+
+        The end token behind every answer is left out.
+        """
         if pieces.refused and pieces.refuses(self.template.text(messages, self.eos)):
             return None
-        if self.rule == "fixed":
-            return self._stretches(pieces, messages)
-
-        def count(text: str) -> int:
-            return len(pieces.whole(text)) // WIDTH
-
-        ids = pieces.whole(self.template.text(messages, self.eos))
-        mask = self._prefix_mask(messages, len(ids) // WIDTH, count)
-        return Masked(ids, bytes(mask))
-
-    def _stretches(self, pieces: Pieces, messages: Sequence[Message]) -> Masked | None:
-        """Ids and mask stretch by stretch: what is asked, what is answered, the end token."""
-        ids, mask = [pieces.before], [bytes(len(pieces.before) // WIDTH)]
-
-        def add(text: str, learned: bytes, begins: bool) -> None:
-            if text:
-                ids.append(pieces.stretch(text, begins=begins, first=len(ids) == 1))
-                mask.append(learned * (len(ids[-1]) // WIDTH))
-
-        asked = ""
+        stretches, asked = list[str](), ""
         for text, learned in self.template.segments(messages, self.eos):
             if not learned:
                 asked += text
@@ -217,17 +233,13 @@ class Renderer:
             sure = not answer or not asked or is_cut(asked, answer)
             if not sure or answer == text or self.eos in asked or self.eos in answer:
                 return None
-            add(asked, b"\0", True)
-            add(answer, b"\1", not asked)
-            ids.append(pieces.end)
-            mask.append(b"\1")
+            first = not stretches
+            stretches.append(pieces.begun(asked, first=first))
+            stretches.append(answer if asked else pieces.begun(answer, first=first))
             asked = ""
         if self.eos in asked:
             return None
-        add(asked, b"\0", True)
-        ids.append(pieces.after)
-        mask.append(bytes(len(pieces.after) // WIDTH))
-        return Masked(b"".join(ids), b"".join(mask))
+        return [*stretches, pieces.begun(asked, first=not stretches)]
 
     def _offset_mask(
         self, conversation: Conversation, ids: Sequence[int], offsets: Sequence[tuple[int, int]]
@@ -261,32 +273,51 @@ class Renderer:
             mask[token:last] = b"\1" * (last - token)
         return mask, straddling
 
-    def _prefix_mask(
-        self, messages: Sequence[Message], length: int, count: Callable[[str], int]
-    ) -> bytearray:
+    def _prefixes(self, messages: Sequence[Message]) -> Iterator[tuple[str, str]]:
+        """For each message that is not the assistant's, the text before it and that to its end.
+
+        The cue of an answer that follows belongs to the latter.
+        """
+
+        def prefix(number: int, cue: bool) -> str:
+            return self.template.prefix(messages[:number], self.eos, cue=cue, strip=True)
+
+        for index, message in enumerate(messages):
+            if message.role != "assistant":
+                following = messages[index + 1 : index + 2]
+                cue = bool(following) and following[0].role == "assistant"
+                yield prefix(index, False), prefix(index + 1, cue)
+
+    def _prefix_mask(self, prefixes: Iterator[int], length: int) -> bytearray:
         """The paper's mask: messages other than the assistant's are masked between prefix lengths.
 
-        length: tokens of the whole; count: tokens of a text. Lengths are those of prefixes
-        tokenised on their own and cut at the limit, so a boundary can be off by a token where the
-        tokenizer joins characters across it.
+        prefixes: tokens of each prefix, two by two; length: of the whole. Lengths are those of
+        prefixes tokenised on their own and cut at the limit, so a boundary can be off by a token
+        where the tokenizer joins characters across it.
         """
         limit = self.max_tokens or length
-
-        def prefix_tokens(number: int, cue: bool) -> int:
-            text = self.template.prefix(messages[:number], self.eos, cue=cue, strip=True)
-            return min(count(text), limit)
-
         mask = bytearray(b"\1" * length)
-        for index, message in enumerate(messages):
-            if message.role == "assistant":
-                continue
-            begin = prefix_tokens(index, False) if index else 0
-            cue = index + 1 < len(messages) and messages[index + 1].role == "assistant"
-            end = prefix_tokens(index + 1, cue)
+        for before, upto in zip(prefixes, prefixes, strict=True):
+            begin, end = min(before, limit), min(upto, limit)
             mask[begin:end] = bytes(max(0, min(end, length) - begin))
             if end >= limit:
                 break
         return mask
+
+
+def _alternating(pieces: Pieces, stretches: Sequence[bytes]) -> Masked:
+    """Ids and mask from those of what was asked and what was answered, in turn."""
+    ids, mask = [pieces.before], [bytes(len(pieces.before) // WIDTH)]
+    for number, found in enumerate(stretches):
+        ids.append(found)
+        if number % 2:
+            ids.append(pieces.end)
+            mask.append(b"\1" * (len(found) // WIDTH + 1))
+        else:
+            mask.append(bytes(len(found) // WIDTH))
+    ids.append(pieces.after)
+    mask.append(bytes(len(pieces.after) // WIDTH))
+    return Masked(b"".join(ids), b"".join(mask))
 
 
 def _reaching(offsets: Sequence[tuple[int, int]], first: int, stop: int, place: int) -> int:
@@ -300,7 +331,7 @@ def _reaching(offsets: Sequence[tuple[int, int]], first: int, stop: int, place: 
 def require_end_token(tokenizer: Any) -> None:
     """Check that the tokenizer has an end-of-text token and reads its text as that one token."""
     eos = tokenizer.eos_token
-    if not eos:
+    if eos is None:
         raise UserError(
             "the tokenizer has no end-of-text token", hint="set eos_token in its folder"
         )
