@@ -93,11 +93,14 @@ def changed(text: str, times: float, pool: list[str], draw: random.Random) -> st
 
 def convert(job: dict[str, Any]) -> dict[str, Any]:
     """Native records to conversations, as `cameleer data convert` does it."""
-    from cameleer.data.convert import convert as converted
+    from cameleer.core.files import replacing
+    from cameleer.data.convert import stream, to_line
+    from cameleer.data.source import Convert, source_named
 
-    conversations, counts = converted("dolly", Path(job["native"]))
-    written = write_jsonl(Path(job["file"]), (chat.to_row() for chat in conversations))
-    return {"conversations": written, "counts": dict(counts)}
+    work = Convert(Path(job["native"]))
+    with replacing(Path(job["file"]), "wb") as handle:
+        handle.writelines(stream(source_named("dolly"), work, to_line))
+    return {"conversations": work.counts["kept"], "counts": dict(work.counts)}
 
 
 def renderer_of(job: dict[str, Any], rule: str = "fixed") -> Renderer:

@@ -15,9 +15,13 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from cameleer.chat.conversation import Conversation, Message
 from cameleer.core import parts
 from cameleer.core.errors import UserError
+from cameleer.core.files import to_json
 from cameleer.data import convert as converting
 from cameleer.data.convert import stream, to_line
 from cameleer.data.encode import instructions, jsonl_rows
@@ -163,6 +167,13 @@ def test_what_depends_on_others_is_said_to_be_made_by_one_core(
     monkeypatch.setattr(converting, "cores", lambda: 2)
     assert len(run(source, tmp_path)[0]) == 3
     assert capsys.readouterr().err.count("made by one core") == 1
+
+
+@given(st.lists(st.text(max_size=9), min_size=3, max_size=7))
+def test_a_line_is_the_conversation_as_json(texts: list[str]) -> None:
+    said = tuple(Message("user", text) for text in texts[2:])
+    conversation = Conversation(texts[0], texts[1], said)
+    assert to_line(conversation).decode() == to_json(conversation.to_row()) + "\n"
 
 
 @pytest.mark.parametrize("seed", [0, 42])
