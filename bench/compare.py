@@ -173,7 +173,7 @@ def arguments(about: str) -> argparse.ArgumentParser:
     )
     default = os.environ.get("CAMELEER_REAL_DATA") or HERE.parent.parent / "shared" / "data"
     parser.add_argument(
-        "--data", type=Path, default=Path(default), help="holds eval/ (%(default)s)"
+        "--data", type=Path, default=Path(default), help="holds eval/ and instruct/ (%(default)s)"
     )
     parser.add_argument("--model", default="embedded:smollm2-135m-instruct", help="(%(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="for every system (%(default)s)")

@@ -1,9 +1,10 @@
-"""Fine-tuning beside TRL: same model, same tokens in the same loss, same optimizer, one by one.
+"""Fine-tuning beside TRL and the paper's own loop: same model, same tokens in the same loss.
 
-Both learn one epoch of GSM8K questions and answers in the Tülu format. TRL gets the very token ids
-and labels that Cameleer makes. Every system first takes one single step over some conversations
-(`check`), whose loss and gradient norm, before any update, must agree; then it is timed on others.
-At the end one judge (plain transformers, float32) scores every checkpoint on rows nobody learned.
+All learn one epoch of real conversations of several data sets in the Tülu format, one system after
+the other, with the same optimizer. The others get the very token ids and labels that Cameleer
+makes. Every system first takes one single step over some conversations (`check`), whose loss and
+gradient norm, before any update, must agree; then it is timed on others. At the end one judge
+(plain transformers, float32) scores every checkpoint on conversations nobody learned.
 
 tokens/s counts no padding and leaves out the first step. The reference is TRL's fastest packed
 variant. "cores" is processor time by wall time: systems that differ much in it were disturbed.
@@ -37,7 +38,8 @@ from cameleer.core.console import note, table, warn
 from cameleer.core.errors import UserError
 from cameleer.core.files import write_json
 
-CAMELEER, AGREE = "Cameleer", 0.01
+CAMELEER, PAPER, AGREE = "Cameleer", "the paper's loop", 0.01
+SOURCES = ["stanford_alpaca", "gpt4_alpaca", "dolly", "code_alpaca", "oasst1", "sharegpt"]
 VARIANTS = ("packed-autocast", "packed-bf16", "padded-autocast", "padded-bf16")
 ALL_ROWS = 10**6  # rows per step, for the check: whatever there is makes one step
 
@@ -49,9 +51,11 @@ class System:
     name: str
     python: Path | None = None  # None: our own
     variant: str = ""
+    script: str = "sft_trl"
 
     def command(self, to_do: Path) -> list[str]:
-        return theirs(self.python, "sft_trl", to_do) if self.python else ours("sft_cameleer", to_do)
+        own = ours("sft_cameleer", to_do)
+        return theirs(self.python, self.script, to_do) if self.python else own
 
 
 def main() -> None:
@@ -61,6 +65,8 @@ def main() -> None:
     python = peer_python("trl", given.trl_python)
     systems = [System(CAMELEER)]
     systems += [System(f"TRL {variant}", python, variant) for variant in given.variants]
+    if given.paper:
+        systems.append(System(PAPER, python, script="sft_paper"))
     data, common = prepared(given, work)
     found = {system.name: measure(system, common, work, given.threads) for system in systems}
     losses = scored(found, data["base"], work, given.threads)
@@ -86,6 +92,8 @@ def options() -> argparse.Namespace:
     parser.add_argument("--row", type=int, default=1024, help="tokens of a row (%(default)s)")
     parser.add_argument("--rows-per-step", type=int, default=1, help="(%(default)s)")
     parser.add_argument("--learning-rate", type=float, default=2e-5, help="(%(default)s)")
+    parser.add_argument("--sources", nargs="+", default=SOURCES, help="learned (%(default)s)")
+    parser.add_argument("--paper", action="store_true", help="the paper's padded loop as well")
     parser.add_argument("--variants", nargs="*", choices=VARIANTS, default=VARIANTS, help="of TRL")
     parser.add_argument("--trl-python", type=Path, help="interpreter that has TRL")
     return parser.parse_args()
@@ -94,9 +102,9 @@ def options() -> argparse.Namespace:
 def prepared(given: argparse.Namespace, work: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """What was made of the data, and the settings that all jobs share."""
     parts = {"train": given.conversations, "check": given.checked, "held_out": given.held_out}
-    gsm = given.data.absolute() / "eval" / "gsm" / "train.jsonl"
-    asked = {"do": "prepare", "model": given.model, "gsm": gsm, "parts": parts}
-    asked |= {"row": given.row, "work": work}
+    folder = given.data.absolute()
+    asked = {"do": "prepare", "model": given.model, "folder": folder, "parts": parts}
+    asked |= {"sources": given.sources, "row": given.row, "work": work}
     command = ours("sft_cameleer", job(work, "prepare", asked))
     data = run("prepare", command, work=work, threads=given.threads).said
     mean = data["counts"]["train"]["tokens"] / given.conversations

@@ -9,43 +9,51 @@ import importlib.metadata
 import json
 import sys
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from cameleer.chat.conversation import Conversation, Message
-from cameleer.chat.render import render
+from cameleer.chat.conversation import Conversation
+from cameleer.chat.render import Rendered, render
 from cameleer.chat.template import template_named
 from cameleer.core.errors import UserError
 from cameleer.core.files import write_jsonl
 from cameleer.core.jsonl import read_jsonl
+from cameleer.data.convert import convert
 
 IGNORED = -100  # label of a token that is not in the loss, as TRL takes it
 
 
-def chats(gsm: Path) -> Iterator[Conversation]:
-    """GSM8K's rows as question and answer."""
-    for line, row in read_jsonl(gsm):
-        turns = Message("user", row["question"]), Message("assistant", row["answer"])
-        yield Conversation(f"gsm_{line - 1}", "gsm", turns)
+def chats(data: Path, sources: list[str]) -> Iterator[Conversation]:
+    """Conversations of each source in turn, until one has no more."""
+    streams = [convert(name, data)[0] for name in sources]
+    for together in zip(*streams, strict=False):
+        yield from together
 
 
 def prepare(job: dict[str, Any]) -> dict[str, Any]:
-    """Write every part as conversations, for us, and as the same tokens and labels, for TRL.
+    """Write every part as conversations, for us, and as the same tokens and labels, for the others.
 
-    parts: name to number of conversations, taken one part after the other.
+    parts: name to number of conversations, taken one part after the other; those longer than a row
+    are passed over, and counted.
     """
     from cameleer.model.load import load_tokenizer, model_folder
 
     base, work, counts = model_folder(job["model"]), Path(job["work"]), {}
-    tokenizer, stream = load_tokenizer(str(base)), chats(Path(job["gsm"]))
+    tokenizer, too_long = load_tokenizer(str(base)), 0
+    stream = chats(Path(job["folder"]), job["sources"])
     for part, wanted in job["parts"].items():
-        found = list(islice(stream, wanted))
+        found, rendered = list[Conversation](), list[Rendered]()
+        for chat in stream if wanted else ():
+            for one in render([chat], tokenizer, template_named("tulu")):
+                fits = len(one.ids) <= job["row"]
+                too_long += not fits
+                if fits:
+                    found.append(chat)
+                    rendered.append(one)
+            if len(found) == wanted:
+                break
         if len(found) < wanted:
-            raise UserError("holds too few rows", file=job["gsm"], hint="ask for fewer")
-        rendered = list(render(found, tokenizer, template_named("tulu")))
-        if any(len(one.ids) > job["row"] for one in rendered):
-            raise UserError("a conversation is longer than a row", hint="raise --row")
+            raise UserError("holds too few rows", file=job["folder"], hint="ask for fewer")
         write_jsonl(work / f"{part}.jsonl", (chat.to_row() for chat in found))
         write_jsonl(work / f"{part}.tokens.jsonl", map(labelled, rendered))
         counts[part] = {
@@ -53,7 +61,7 @@ def prepare(job: dict[str, Any]) -> dict[str, Any]:
             "tokens": sum(len(one.ids) for one in rendered),
             "supervised": sum(sum(one.supervised) for one in rendered),
         }
-    return {"base": str(base), "counts": counts}
+    return {"base": str(base), "counts": counts, "passed over, longer than a row": too_long}
 
 
 def labelled(one: Any) -> dict[str, list[int]]:

@@ -49,7 +49,7 @@ def test_a_system_that_learned_other_tokens_is_found_out(
     assert "B saw, learned, checked (1900, 1049, 20)" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("script", ["sft_trl.py", "eval_lm_eval.py"])
+@pytest.mark.parametrize("script", ["sft_trl.py", "sft_paper.py", "eval_lm_eval.py"])
 def test_a_peers_script_imports_nothing_of_ours(script: str) -> None:
     tree = ast.parse((Path(sft.__file__).parent / script).read_text())
     names = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
@@ -59,25 +59,38 @@ def test_a_peers_script_imports_nothing_of_ours(script: str) -> None:
 
 @pytest.mark.real_data
 @pytest.mark.embedded
-def test_labels_are_the_answer_and_its_end(
+def test_labels_are_the_answers_and_their_ends(
     real_data: Path, embedded_model: Path, tmp_path: Path
 ) -> None:
     from transformers import AutoTokenizer
 
-    gsm = real_data / "eval" / "gsm" / "train.jsonl"
-    job = {"model": str(embedded_model), "gsm": gsm, "work": tmp_path, "row": 1024}
-    said = sft_cameleer.prepare(job | {"parts": {"train": 3, "check": 2}})
+    job = {"model": str(embedded_model), "folder": real_data, "work": tmp_path, "row": 256}
+    job |= {"sources": ["stanford_alpaca", "dolly", "oasst1"]}
+    said = sft_cameleer.prepare(job | {"parts": {"train": 6, "check": 3}})
     tokenizer = AutoTokenizer.from_pretrained(embedded_model)
-    native = [json.loads(line) for line in gsm.read_text().splitlines()[:5]]
-    rows = [
-        json.loads(line)
-        for part in ("train", "check")
-        for line in (tmp_path / f"{part}.tokens.jsonl").read_text().splitlines()
-    ]
-    for row, asked in zip(rows, native, strict=True):
-        learned = [label for label in row["labels"] if label != -100]
-        assert tokenizer.decode(learned) == asked["answer"].strip() + tokenizer.eos_token
-        assert tokenizer.decode(row["input_ids"]).startswith(f"<|user|>\n{asked['question']}")
-    assert said["counts"]["train"]["supervised"] == sum(
-        label != -100 for row in rows[:3] for label in row["labels"]
-    )
+    for part, size in (("train", 6), ("check", 3)):
+        chats, rows = (
+            [json.loads(line) for line in (tmp_path / f"{part}.{end}").read_text().splitlines()]
+            for end in ("jsonl", "tokens.jsonl")
+        )
+        assert len({chat["source"] for chat in chats}) == 3
+        assert len(rows) == size
+        for chat, row in zip(chats, rows, strict=True):
+            learned = [label for label in row["labels"] if label != -100]
+            turns = chat["messages"]
+            answers = [turn["content"].strip() for turn in turns if turn["role"] == "assistant"]
+            end = tokenizer.eos_token
+            assert tokenizer.decode(learned) == "".join(answer + end for answer in answers)
+            assert len(row["input_ids"]) <= 256
+        count = sum(label != -100 for row in rows for label in row["labels"])
+        assert said["counts"][part]["supervised"] == count
+
+
+def test_the_papers_loop_pads_what_is_not_learned(tmp_path: Path) -> None:
+    from bench.sft_paper import batch_of
+
+    rows = [{"input_ids": [5, 6, 7], "labels": [-100, 6, 7]}, {"input_ids": [8], "labels": [8]}]
+    made = {name: tensor.tolist() for name, tensor in batch_of(rows).items()}
+    assert made["input_ids"] == [[5, 6, 7], [8, 0, 0]]
+    assert made["attention_mask"] == [[1, 1, 1], [1, 0, 0]]
+    assert made["labels"] == [[-100, 6, 7], [8, -100, -100]]
