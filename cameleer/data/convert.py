@@ -180,7 +180,9 @@ class _Spread(Generic[T]):
         """What the records of files give."""
         self.number = self.guess = next(self.job.numbers)
         tasks = self._tasks(files)
-        large = _size([path for path, _ in files]) >= LARGE
+        # To hand a conversation over takes as long as to make it, unless its tokens are counted.
+        pays = self.form is not itself or self.job.tokenizer is not None
+        large = pays and _size([path for path, _ in files]) >= LARGE
         with closing(self._work(tasks, cores() if large else 1)) as all_done:
             for done in all_done:
                 if self.eaten:
