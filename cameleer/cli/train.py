@@ -39,7 +39,55 @@ def train_run(
     folder = fine_tune(read, out_folder(output))
     outcome = read_json(folder / "manifest.json")["outcome"]
     outcome.pop("counts", None)
-    show(json, {"folder": str(folder), **outcome}, "", [rounded(outcome)])
+    facts = {"folder": str(folder), **outcome}
+    if tried := outcome.pop("validation", None):
+        losses = {f"validation loss {when}": tried[when]["loss"] for when in ("before", "after")}
+        outcome |= losses
+    show(json, facts, "", [rounded(outcome)])
+
+
+@app.command("show")
+def train_show(
+    folders: Annotated[list[Path], typer.Argument(help="Runs, finished or going on.")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="The page [DIR/training.html].")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Write a page with losses, rates, speed and memory over the steps; several runs side by side.
+
+    Example: `cameleer train show models/dolly models/flan -o both.html`
+    """
+    from cameleer.core.files import replacing
+    from cameleer.train.page import home, training_page
+
+    page = training_page(folders)
+    file = output or (home(folders[0]) if len(folders) == 1 else Path()) / "training.html"
+    with replacing(file) as handle:
+        handle.write(page)
+    show(json, {"page": str(file)}, "", [{"page": str(file)}])
+
+
+@app.command("proof")
+def train_proof(config: Path, overrides: Overrides = None, json: Json = False) -> None:
+    """Show on your own configuration and data that the loss is right; exits 1 if something is not.
+
+    Takes seconds to minutes. To see what is learned, coloured: `cameleer data show`.
+
+    Example: `cameleer train proof sft.yaml loss_reduction=conversation`
+    """
+    from cameleer.core.config import load_config
+    from cameleer.train.config import TrainConfig
+
+    read = load_config(config, TrainConfig, overrides or ())
+    from cameleer.train.proof import prove, shown
+
+    checks = prove(read)
+    failed = [check.shows for check in checks if check.passed is False]
+    facts = {"passed": not failed, "checks": [check.to_row() for check in checks]}
+    show(json, facts, "", [shown(check) for check in checks])
+    if failed:
+        raise typer.Exit(1)
 
 
 @app.command("plan")
