@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from cameleer.core.errors import UserError
 from cameleer.model.load import (
@@ -123,6 +125,41 @@ def test_no_tokenizer(folder: Path) -> None:
         file.unlink()
     with pytest.raises(UserError, match="no tokenizer can be read"):
         load_tokenizer(str(folder))
+
+
+def most_held(work: Callable[[], Any]) -> int:
+    """Most bytes of memory that this process holds during `work`, beyond what it held before."""
+
+    def held() -> int:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return 1024 * int(next(line for line in lines if line.startswith("RssAnon")).split()[1])
+
+    seen, done = [held()], threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.0005):
+            seen.append(held())
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        work()
+    finally:
+        done.set()
+        thread.join()
+    return max(seen) - seen[0]
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
+def test_a_float32_folder_is_never_held_whole_to_be_bf16(tmp_path: Path) -> None:
+    """Files are mapped, and each tensor converted by itself: nobody holds both."""
+    sizes = {"vocab_size": 16_000, "hidden_size": 1024, "num_hidden_layers": 2}
+    sizes |= {"num_attention_heads": 8, "intermediate_size": 2048, "tie_word_embeddings": True}
+    made = AutoModelForCausalLM.from_config(AutoConfig.for_model("llama", **sizes))
+    made.save_pretrained(tmp_path)
+    size = sum(weight.numel() for weight in made.parameters()) * 2
+    del made
+    assert most_held(lambda: load_model(tmp_path, torch.bfloat16)) < 1.4 * size
 
 
 def test_fingerprints_tell_models_apart(folder: Path, tmp_path: Path) -> None:
