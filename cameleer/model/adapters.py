@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from cameleer.core.config import Config
 from cameleer.core.errors import UserError
+from cameleer.model.bnb import bitsandbytes
 from cameleer.model.load import load_model, quiet
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def add_lora(model: Any, spec: LoraSpec) -> Any:
     peft would make them float32, and with them a third of the time of a step in bf16. Small updates
     are not lost: the optimizer keeps float32 masters of adapters as of other weights.
     """
+    bitsandbytes()  # before peft imports it
     from peft import LoraConfig, get_peft_model
     from peft.tuners.lora import LoraLayer
 
@@ -63,15 +65,15 @@ def load_nf4(folder: Path, dtype: torch.dtype, attention: str | None, device: to
     head should be float32, as peft's own preparation has it, is not seen in the loss (dev/LOG.md).
     Raises UserError without bitsandbytes.
     """
-    try:
-        import bitsandbytes
-        from transformers import BitsAndBytesConfig
-    except ImportError:
+    library = bitsandbytes()
+    if library is None:
         raise UserError(
             "4-bit weights need bitsandbytes, which is not installed",
             field="quantization",
             hint="pip install 'cameleer[qlora]'",
-        ) from None
+        )
+    from transformers import BitsAndBytesConfig
+
     nf4 = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
@@ -80,7 +82,7 @@ def load_nf4(folder: Path, dtype: torch.dtype, attention: str | None, device: to
     )
     model = load_model(folder, dtype, attention, quantization=nf4, device=device)
     for module in model.modules():
-        if isinstance(module, bitsandbytes.nn.modules.Linear4bit):
+        if isinstance(module, library.nn.Linear4bit):
             # A pass without gradients would repack weights for inference, for which there is no
             # backward pass: no gradient would flow any more, without a word.
             module.support_avx512bf16_for_cpu = False

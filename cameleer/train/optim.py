@@ -19,6 +19,7 @@ from torch.distributed.tensor import DTensor
 from torch.nn import Parameter
 
 from cameleer.core.errors import UserError
+from cameleer.model.bnb import bitsandbytes
 from cameleer.train.config import TrainConfig, TrainSettings
 from cameleer.train.optim_bytes import BUCKET
 from cameleer.train.rounding import stochastically_rounded
@@ -218,9 +219,9 @@ def _adamw(bucket: list[_Weight], bits: int, config: TrainSettings) -> torch.opt
     betas, eps = (config.adam_beta1, config.adam_beta2), config.adam_epsilon
     if config.optim == "adamw_torch_fused":
         return torch.optim.AdamW(groups, betas=betas, eps=eps, fused=True)
-    bitsandbytes = _bitsandbytes(config, bucket[0].parameter.device)
+    library = _bitsandbytes(config, bucket[0].parameter.device)
     paged = config.optim.startswith("paged")
-    adamw: torch.optim.Optimizer = bitsandbytes.optim.AdamW(
+    adamw: torch.optim.Optimizer = library.optim.AdamW(
         groups, betas=betas, eps=eps, optim_bits=bits, is_paged=paged
     )
     return adamw
@@ -240,15 +241,14 @@ def _bitsandbytes(config: TrainSettings, device: torch.device) -> Any:
             field="optim",
             hint="use adamw_torch_fused or adamw_bnb_8bit",
         )
-    try:
-        import bitsandbytes
-    except ImportError:
+    library = bitsandbytes()
+    if library is None:
         raise UserError(
             f"'{config.optim}' needs bitsandbytes, which is not installed",
             field="optim",
             hint="pip install 'cameleer[qlora]'",
-        ) from None
-    return bitsandbytes
+        )
+    return library
 
 
 def learning_rate(step: int, steps: int, config: TrainConfig) -> float:
