@@ -235,10 +235,13 @@ def _kinds(words: bool, added: str = "") -> Bytes:
         {space[at] for space in spaces if len(space) >= -at} for at in (0, -1, -2)
     )
     for byte in range(256):
-        if byte < 0x80 or byte >= 0xC0:
-            kinds[byte] |= 0 if byte in first else BEGINS
-        if byte < 0xC0:
-            kinds[byte] |= ENDS if byte not in last else MAY_END if byte >= 0x80 else 0
+        opens, closes = not 0x80 <= byte < 0xC0, byte < 0xC0  # some character
+        if opens and byte not in first:
+            kinds[byte] |= BEGINS
+        if closes and byte not in last:
+            kinds[byte] |= ENDS
+        if closes and not opens:
+            kinds[byte] |= MAY_END
         if byte not in before:
             kinds[byte] |= BEFORE
     kinds[ord(" ")] |= SPACE

@@ -29,7 +29,7 @@ Rule = Literal["paper", "fixed"]
 BATCH = 256  # conversations tokenised in one call: enough to use every core, little memory
 FIRST = 32  # conversations that are read both whole and by pieces, before pieces are trusted
 WIDTH = 4  # bytes of a token id
-LONG = 1 << 18  # characters of a conversation's prefixes that are read by pieces at once
+LONG = 1 << 21  # characters of prefixes that are read by pieces at once, or not at all
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,10 +194,14 @@ class Renderer:
                 None if plan is None else _alternating(pieces, list(islice(found, len(plan))))
                 for plan in plans
             ]
-        plans = [self._texts(pieces, one.messages) for one in batch]
-        texts = [text for plan in plans for text in plan or ()]
-        ids = dict(zip(texts, pieces.whole(texts), strict=True))
-        return [None if plan is None else self._papers_masked(plan, ids) for plan in plans]
+        made, plans, size = list[Masked | None](), list[list[str] | None](), 0
+        for number, one in enumerate(batch, 1):
+            plans.append(self._texts(pieces, one.messages))
+            size += sum(map(len, plans[-1] or ()))
+            if size > LONG or number == len(batch):
+                made += self._papers_masks(pieces, plans)
+                plans, size = [], 0
+        return made
 
     def _texts(self, pieces: Pieces, messages: Sequence[Message]) -> list[str] | None:
         """What the paper's rule tokenises: the whole text, and two prefixes for each question."""
@@ -211,11 +215,19 @@ class Renderer:
                 return None
         return texts
 
-    def _papers_masked(self, texts: list[str], ids: dict[str, bytes]) -> Masked:
-        whole, *prefixes = texts
-        lengths = (len(ids[text]) // WIDTH if text else 0 for text in prefixes)
-        mask = self._prefix_mask(lengths, len(ids[whole]) // WIDTH)
-        return Masked(ids[whole], bytes(mask))
+    def _papers_masks(
+        self, pieces: Pieces, plans: Sequence[list[str] | None]
+    ) -> Iterator[Masked | None]:
+        texts = [text for plan in plans for text in plan or ()]
+        ids = dict(zip(texts, pieces.whole(texts), strict=True))
+        for plan in plans:
+            if plan is None:
+                yield None
+                continue
+            whole, *prefixes = plan
+            lengths = (len(ids[text]) // WIDTH if text else 0 for text in prefixes)
+            mask = self._prefix_mask(lengths, len(ids[whole]) // WIDTH)
+            yield Masked(ids[whole], bytes(mask))
 
     def _stretches(self, pieces: Pieces, messages: Sequence[Message]) -> list[str] | None:
         """What is asked and what is answered, in turn, and what is asked at last.

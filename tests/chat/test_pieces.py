@@ -29,7 +29,7 @@ from tokenizers import (
     trainers,
 )
 
-from cameleer.chat import pieces
+from cameleer.chat import pieces, render
 from cameleer.chat.conversation import Conversation, Message, read_conversations
 from cameleer.chat.pieces import SPLITS, Pieces, Table, by_pieces, is_cut
 from cameleer.chat.render import BATCH, Renderer, Rule
@@ -340,6 +340,18 @@ def test_the_same_masks_as_read_whole(name: str, rule: Rule) -> None:
 
     check()
     assert told[True] > 30
+
+
+@pytest.mark.parametrize("long", [1, 100, 300])
+def test_long_conversations_by_the_papers_rule(long: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = renderer("GPT-2, start and end added", "paper")
+    assert made.pieces is not None
+    conversations = many(50)
+    wanted = made.whole(conversations)
+    monkeypatch.setattr(render, "LONG", long)
+    found = made.piecewise(made.pieces, conversations)
+    assert all(one in (None, whole) for one, whole in zip(found, wanted, strict=True))
+    assert found.count(None) == {1: 50, 300: 0}.get(long, found.count(None))
 
 
 def many(count: int) -> list[Conversation]:
