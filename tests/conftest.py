@@ -99,6 +99,8 @@ TINY: dict[str, dict[str, Any]] = {
         "moe_intermediate_size": 32,
         "shared_expert_intermediate_size": 32,
     },
+    "gpt_oss": {"num_key_value_heads": 2, "head_dim": 16, "num_local_experts": 2}
+    | {"num_experts_per_tok": 1},
     "bloom": {},
     "mamba": {},
 }
