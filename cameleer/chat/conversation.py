@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from cameleer.core.errors import UserError
-from cameleer.core.jsonl import read_jsonl
+from cameleer.core.jsonl import OnBad, read_jsonl
 
 Role = Literal["system", "user", "assistant"]
 ROLES: tuple[str, ...] = get_args(Role)
@@ -36,18 +36,24 @@ class Conversation:
         return {"id": self.id, "source": self.source, "messages": messages}
 
 
-def read_conversations(path: Path) -> Iterator[Conversation]:
+def read_conversations(path: Path, on_bad: OnBad = None) -> Iterator[Conversation]:
     """Conversations of a JSONL file, streamed. `dataset` is read as `source` (Tülu's own files).
 
-    Raises UserError with file, line and field for anything that is not a conversation.
+    Raises UserError with file, line and field for anything that is not a conversation, unless
+    `on_bad` takes it.
     """
-    for line, row in read_jsonl(path):
+    for line, row in read_jsonl(path, on_bad):
         try:
-            yield to_conversation(row, str(line - 1))
+            conversation = to_conversation(row, str(line - 1))
         except UserError as error:
-            raise UserError(
+            told = UserError(
                 error.message, file=path, line=line, field=error.field, hint=error.hint
-            ) from None
+            )
+            if on_bad is None:
+                raise told from None
+            on_bad(told)
+        else:
+            yield conversation
 
 
 def to_conversation(row: dict[str, Any], default_id: str) -> Conversation:
@@ -61,6 +67,15 @@ def to_conversation(row: dict[str, Any], default_id: str) -> Conversation:
     identity = row.get("id")
     messages = tuple(_to_message(turn, index) for index, turn in enumerate(turns))
     return Conversation(str(default_id if identity is None else identity), str(source), messages)
+
+
+def is_conversation(row: dict[str, Any]) -> bool:
+    """Whether a JSON object can be read as a conversation."""
+    try:
+        to_conversation(row, "")
+    except UserError:
+        return False
+    return True
 
 
 def _to_message(turn: Any, index: int) -> Message:

@@ -15,6 +15,7 @@ from cameleer.cli.options import (
     Output,
     Rule,
     RuleOption,
+    Strict,
     TokenizerOption,
     group,
     out_file,
@@ -106,7 +107,7 @@ def data_convert(
         str | None, typer.Option("--tokenizer", "-t", help="To split ShareGPT's long ones with.")
     ] = None,
     max_tokens: Annotated[int, typer.Option(min=1, help="Of a chunk, with --tokenizer.")] = 2048,
-    strict: Annotated[bool, typer.Option(help="Stop at the first bad record.")] = False,
+    strict: Strict = False,
     json: Json = False,
 ) -> None:
     """Native files to conversations; prints what was read, kept and dropped.
@@ -331,6 +332,7 @@ def data_overlap(
         typer.Option(help="Write cleaned copies without these; may be repeated."),
     ] = None,
     cores: Annotated[int | None, typer.Option(min=1, help="[default: all]")] = None,
+    strict: Strict = False,
     json: Json = False,
 ) -> None:
     """Duplicates in and across conversation files, and test items that stand in them.
@@ -340,7 +342,7 @@ def data_overlap(
     of 13 and 8 words, and nearly. OUTPUT then holds labels.jsonl with a line for each test item,
     and matches.html to read what was found. --remove exact, near (which takes exact along) or
     overlap writes the files without such conversations to OUTPUT/cleaned; of those that repeat each
-    other the first stays.
+    other the first stays. Lines that are no conversations are told, counted and left out.
 
     Example: `cameleer data overlap dolly.jsonl alpaca.jsonl --with gsm --with mmlu -o overlap`
 
@@ -373,10 +375,14 @@ def data_overlap(
     cores = cores or all_cores()
     if output is None:
         with tempfile.TemporaryDirectory() as folder:
-            facts = write_overlap(Path(folder), files, items, by.value, (), cores)
+            facts = write_overlap(Path(folder), files, items, by.value, (), cores, strict=strict)
     else:
         stage = overlap_stage(files, items, by.value, removed, out_folder(output))
-        stage.run(lambda folder: write_overlap(folder, files, items, by.value, removed, cores))
+        stage.run(
+            lambda folder: write_overlap(
+                folder, files, items, by.value, removed, cores, strict=strict
+            )
+        )
         facts = {"folder": str(output), **read_json(output / "summary.json")}
     if json:
         emit_json(facts)
@@ -387,7 +393,7 @@ def data_overlap(
 def _show_overlap(facts: dict[str, Any]) -> None:
     """What was found, as tables."""
     repeats = facts["duplicates"]
-    table("", ["file", "conversations"], [list(row.values()) for row in facts["files"]])
+    table("", ["file", "conversations", "bad"], [list(row.values()) for row in facts["files"]])
     title = f"conversations that repeat an earlier one, compared by {repeats['by']}"
     pairs = [list(row.values()) for row in repeats["pairs"]] or [["none", "", "", 0]]
     table(title, ["kept", "repeats", "kind", "conversations"], pairs)

@@ -11,6 +11,7 @@ from cameleer.cli.options import (
     Json,
     Output,
     Overrides,
+    Strict,
     group,
     out_folder,
     show,
@@ -41,7 +42,11 @@ def mix_ls(json: Json = False) -> None:
 
 @app.command("plan")
 def mix_plan(
-    mixture: Mixture, overrides: Overrides = None, data: DataOption = None, json: Json = False
+    mixture: Mixture,
+    overrides: Overrides = None,
+    data: DataOption = None,
+    strict: Strict = False,
+    json: Json = False,
 ) -> None:
     """What a mixture would take of each part, without writing anything.
 
@@ -52,7 +57,7 @@ def mix_plan(
     from cameleer.model.load import load_tokenizer
 
     read = load_mixture(mixture, overrides or ())
-    _show(json, {}, plan(read, data, load_tokenizer))
+    _show(json, {}, plan(read, data, load_tokenizer, strict=strict))
 
 
 @app.command("build")
@@ -61,9 +66,12 @@ def mix_build(
     output: Output,
     overrides: Overrides = None,
     data: DataOption = None,
+    strict: Strict = False,
     json: Json = False,
 ) -> None:
     """A fingerprinted mixture: conversations.jsonl, a manifest, and MIXTURE.md for people.
+
+    Records that cannot be read are dropped, counted and told.
 
     Example: `cameleer mix build tulu rule=paper --data data -o mixtures/tulu`
     """
@@ -74,7 +82,7 @@ def mix_build(
 
     read = load_mixture(mixture, overrides or ())
     stage = mix_stage(read, data, out_folder(output), load_tokenizer)
-    folder = build(read, data, stage, load_tokenizer)
+    folder = build(read, data, stage, load_tokenizer, strict=strict)
     _show(json, {"folder": str(folder)}, read_json(folder / "manifest.json")["outcome"])
 
 

@@ -42,6 +42,7 @@ DataOption = Annotated[
 TokenizerOption = Annotated[
     str, typer.Option("--tokenizer", "-t", help="Folder, hub id, or embedded:NAME.")
 ]
+Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first bad record.")]
 Overrides = Annotated[list[str] | None, typer.Argument(help="Overrides, as a.b=value.")]
 
 

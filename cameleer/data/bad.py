@@ -1,4 +1,4 @@
-"""The list of records that could not be read: a file beside the output, and a few lines at once."""
+"""Records that could not be read: the first are told; where there is an output, all are listed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,26 @@ from cameleer.core.console import warn
 from cameleer.core.errors import UserError
 from cameleer.core.files import replacing, to_json
 
+FIRST = 3  # bad records that are told where none are listed
 TOLD = 5  # bad records that are told at once; all are in the file
+
+
+class BadTold:
+    """Counts what could not be read, and tells the first of it."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def add(self, error: UserError) -> None:
+        """Note a record, or text between records, that could not be read."""
+        self.count += 1
+        if self.count <= FIRST:
+            warn(f"dropped: {error}")
+
+    def sum_up(self, where: str, see: str) -> None:
+        """Say how many there were, if not all were told, and what lists them."""
+        if self.count > FIRST:
+            warn(f"{where}: {self.count} bad records dropped; {see}")
 
 
 class BadRecords:

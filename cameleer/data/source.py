@@ -92,6 +92,7 @@ class Apart(Dropped):
 
 Made = Conversation | Dropped
 BAD = "bad record"
+STRAY = "passed over: text between records"
 
 
 class Draws:
@@ -159,7 +160,7 @@ class Convert:
         """Count and tell text that is no record, or raise what is wrong with it."""
         if self.strict:
             raise error
-        self.counts["passed over: text between records"] += 1
+        self.counts[STRAY] += 1
         if self.on_bad:
             self.on_bad(error)
 

@@ -85,20 +85,26 @@ def _meter(config: MixConfig, load: LoadTokenizer | None) -> Meter | None:
 
 
 def build(
-    config: MixConfig, data_root: Path | None, stage: Stage, load: LoadTokenizer | None = None
+    config: MixConfig,
+    data_root: Path | None,
+    stage: Stage,
+    load: LoadTokenizer | None = None,
+    *,
+    strict: bool = False,
 ) -> Path:
     """Build the mixture unless it is there; returns the folder, which holds conversations.jsonl.
 
     Conversations pass through a spool file, so that memory holds only their positions. Each part is
     sampled by its own seed: adding a part changes no other part's picks. A conversation that is
     taken again has `#2`, `#3`, … behind its id. The manifest's outcome is what `contents` tells;
-    people read it in MIXTURE.md. Raises UserError if a part cannot give what is asked for.
+    people read it in MIXTURE.md. Raises UserError if a part cannot give what is asked for, and with
+    `strict` for the first record that cannot be read, which is dropped and counted otherwise.
     """
 
     def work(folder: Path) -> dict[str, Any]:
         whole, spool = expand(config), folder / "spool.jsonl"
         with spool.open("wb") as out:
-            gathered = gather(whole, data_root, _meter(whole, load), out)
+            gathered = gather(whole, data_root, _meter(whole, load), out, strict=strict)
         taken = _select(whole, gathered)
         _write(whole, gathered, taken, spool, folder / CONVERSATIONS)
         spool.unlink()
@@ -112,11 +118,15 @@ def build(
 
 
 def plan(
-    config: MixConfig, data_root: Path | None, load: LoadTokenizer | None = None
+    config: MixConfig,
+    data_root: Path | None,
+    load: LoadTokenizer | None = None,
+    *,
+    strict: bool = False,
 ) -> dict[str, Any]:
     """What building would take, without writing anything: what `contents` tells."""
     whole = expand(config)
-    gathered = gather(whole, data_root, _meter(whole, load), None)
+    gathered = gather(whole, data_root, _meter(whole, load), None, strict=strict)
     return contents(whole, gathered, _select(whole, gathered))
 
 

@@ -19,17 +19,17 @@ import numpy as np
 from cameleer.chat.conversation import Conversation, read_conversations
 from cameleer.chat.render import BATCH, Renderer, Rule
 from cameleer.chat.template import template_named
-from cameleer.core.console import note, progress, warn
+from cameleer.core.console import note, progress
 from cameleer.core.errors import UserError
 from cameleer.core.files import to_json
 from cameleer.core.folders import locate
+from cameleer.core.jsonl import StrayTextError
+from cameleer.data.bad import BadTold
 from cameleer.data.convert import convert
 from cameleer.data.mix.config import MixConfig, Part
 from cameleer.data.mix.filters import Filters, Sieve
 from cameleer.data.mix.selection import Positions
-from cameleer.data.source import native_files, source_named
-
-TOLD = 3  # bad records of a part that are told at once; all are counted
+from cameleer.data.source import BAD, STRAY, native_files, source_named
 
 
 @dataclass(frozen=True)
@@ -125,11 +125,17 @@ class Gathered:
     sources: dict[str, Counter[str]] = field(default_factory=dict)
 
     def add(
-        self, leaf: Leaf, data_root: Path | None, meter: Meter | None, spool: IO[bytes] | None
+        self,
+        leaf: Leaf,
+        data_root: Path | None,
+        meter: Meter | None,
+        spool: IO[bytes] | None,
+        *,
+        strict: bool = False,
     ) -> None:
         """Read a part to its end; what passes its sieves goes to the spool, if there is one."""
-        first, sources, bad = len(self.messages), Counter[str](), _BadRecords()
-        conversations, counts = _open(leaf, data_root, meter, bad)
+        first, sources, bad = len(self.messages), Counter[str](), BadTold()
+        conversations, counts = _open(leaf, data_root, meter, bad, strict)
         with progress(f"read {leaf.path}", None) as ticker:
             for conversation, tokens, supervised in _measured(conversations, meter):
                 ticker.advance()
@@ -144,7 +150,8 @@ class Gathered:
                     spool.write(line)
                 self.starts.append(self.starts[-1] + len(line))
                 self._note(conversation, supervised)
-        bad.sum_up(leaf)
+        named = leaf.part.source or f"jsonl --from {leaf.part.file}"
+        bad.sum_up(leaf.path, f"`cameleer data convert {named}` lists them")
         if len(self.messages) == first:
             why = ", ".join(f"{n} {reason}" for reason, n in counts.items() if n) or "it is empty"
             raise UserError(f"part '{leaf.path}' gives no conversation", hint=why)
@@ -167,44 +174,37 @@ def identity(source: str, id: str) -> int:
 
 
 def gather(
-    config: MixConfig, data_root: Path | None, meter: Meter | None, spool: IO[bytes] | None
+    config: MixConfig,
+    data_root: Path | None,
+    meter: Meter | None,
+    spool: IO[bytes] | None,
+    *,
+    strict: bool = False,
 ) -> Gathered:
-    """Read all parts of an expanded mixture."""
+    """Read all parts of an expanded mixture; strict: the first bad record is raised."""
     gathered = Gathered()
     for leaf in leaves(config):
-        gathered.add(leaf, data_root, meter, spool)
+        gathered.add(leaf, data_root, meter, spool, strict=strict)
     return gathered
 
 
-class _BadRecords:
-    """Tells the first bad records of a part, and how many more there are."""
-
-    def __init__(self) -> None:
-        self.count = 0
-
-    def add(self, error: UserError) -> None:
-        self.count += 1
-        if self.count <= TOLD:
-            warn(f"dropped: {error}")
-
-    def sum_up(self, leaf: Leaf) -> None:
-        if self.count > TOLD:
-            see = f"`cameleer data convert {leaf.part.source}` lists them"
-            warn(f"{leaf.path}: {self.count} bad records dropped; {see}")
-
-
 def _open(
-    leaf: Leaf, data_root: Path | None, meter: Meter | None, bad: _BadRecords
+    leaf: Leaf, data_root: Path | None, meter: Meter | None, bad: BadTold, strict: bool
 ) -> tuple[Iterator[Conversation], Counter[str]]:
     part, counts = leaf.part, Counter[str]()
     if part.source is not None:
         split = meter.splitting() if meter else {}
         root = part.folder or data_root
-        return convert(part.source, root, leaf.rule, on_bad=bad.add, **split)
+        return convert(part.source, root, leaf.rule, strict=strict, on_bad=bad.add, **split)
     assert part.file is not None
 
+    def dropped(error: UserError) -> None:
+        stray = isinstance(error, StrayTextError)
+        counts.update([STRAY] if stray else ["read", f"dropped: {BAD}"])
+        bad.add(error)
+
     def counted(path: Path) -> Iterator[Conversation]:
-        for conversation in read_conversations(path):
+        for conversation in read_conversations(path, None if strict else dropped):
             counts.update(("read", "kept"))
             if conversation.source == "unnamed":
                 conversation = replace(conversation, source=part.name)

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from cameleer.chat.conversation import Conversation, read_conversations
 from cameleer.core.console import progress
 from cameleer.core.cores import over_cores
+from cameleer.core.jsonl import OnBad
 from cameleer.data.encode import WITH_INPUT, WITHOUT_INPUT
 from cameleer.data.overlap.shingles import (
     Numbers,
@@ -126,13 +127,19 @@ class Duplicates:
 
 
 def find_duplicates(
-    files: Sequence[Path], by: By = "conversation", *, cores: int = 1, scratch: Path | None = None
+    files: Sequence[Path],
+    by: By = "conversation",
+    *,
+    cores: int = 1,
+    scratch: Path | None = None,
+    on_bad: OnBad = None,
 ) -> Duplicates:
     """Exact and near duplicates within and across files of conversations, streamed.
 
     by: compare whole conversations, or the user's messages alone, without the words that the
     paper's templates set around an instruction. scratch: folder for a temporary
-    file of four bytes a word. Memory holds about half a kilobyte for each conversation.
+    file of four bytes a word. on_bad: told of each line that is no conversation, which is left out;
+    None: it is raised. Memory holds about half a kilobyte for each conversation.
     """
     found = Duplicates(list(files), by)
     digests, sizes = array("Q"), array("q")
@@ -141,7 +148,7 @@ def find_duplicates(
     with tempfile.TemporaryFile(dir=scratch) as spool:
         with progress("compare conversations", total) as ticker:
             work = partial(sketch, unframe=by == "prompt")
-            for part in over_cores(work, in_batches(_texts(found), BATCH), cores):
+            for part in over_cores(work, in_batches(_texts(found, on_bad), BATCH), cores):
                 digests.frombytes(part.digests.tobytes())
                 sizes.frombytes(part.sizes.tobytes())
                 bands.append(part.bands)
@@ -165,11 +172,11 @@ def count_lines(file: Path) -> int:
         return 0
 
 
-def _texts(found: Duplicates) -> Iterator[str]:
+def _texts(found: Duplicates, on_bad: OnBad) -> Iterator[str]:
     """What is compared of every conversation; notes in `found` where each comes from."""
     known: dict[str, int] = {}
     for index, file in enumerate(found.files):
-        for one in read_conversations(file):
+        for one in read_conversations(file, on_bad):
             source = source_of(one, file)
             if source not in known:
                 known[source] = len(found.sources)

@@ -18,11 +18,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cameleer.chat.conversation import is_conversation
 from cameleer.core.artifact import Stage
 from cameleer.core.console import note
 from cameleer.core.errors import UserError
 from cameleer.core.files import replacing, sha256_file, to_json, write_json, write_jsonl
 from cameleer.core.jsonl import read_jsonl
+from cameleer.data.bad import BadTold
 from cameleer.data.overlap.duplicates import By, Duplicates, find_duplicates
 from cameleer.data.overlap.page import Shown, page
 from cameleer.data.overlap.probes import KINDS, ItemText, build_index
@@ -122,15 +124,29 @@ def write_overlap(
     by: By,
     remove: Sequence[str],
     cores: int,
+    *,
+    strict: bool = False,
 ) -> dict[str, Any]:
-    """Find everything and write it into `folder`; returns what `summary.json` holds."""
-    duplicates = find_duplicates(files, by, cores=cores, scratch=folder)
+    """Find everything and write it into `folder`; returns what `summary.json` holds.
+
+    Lines that are no conversations are told, counted and left out, or with `strict` raised.
+    """
+    told, bad = BadTold(), Counter[str]()
+
+    def first_time(error: UserError) -> None:
+        bad[str(error.file)] += 1
+        told.add(error)
+
+    on_bad = None if strict else first_time
+    duplicates = find_duplicates(files, by, cores=cores, scratch=folder, on_bad=on_bad)
+    told.sum_up("in all", "`cameleer data convert jsonl --from FILE` lists those of a file")
     write_jsonl(folder / "duplicates.jsonl", duplicates.rows())
-    facts: dict[str, Any] = {"files": _files(duplicates), "duplicates": _repeats(duplicates)}
+    facts: dict[str, Any] = {"files": _files(duplicates, bad), "duplicates": _repeats(duplicates)}
     seen = _Seen({text.item: Label() for text in texts})
     if texts:
         index = build_index(texts)
-        write_jsonl(folder / "matches.jsonl", seen.rows(find_overlap(index, files, cores=cores)))
+        found = find_overlap(index, files, cores=cores, on_bad=_told_before)
+        write_jsonl(folder / "matches.jsonl", seen.rows(found))
         write_jsonl(folder / "labels.jsonl", (seen.labels[one].row(one) for one in seen.labels))
         facts["benchmarks"] = _benchmarks(seen, index.facts)
         facts["matches"] = seen.count
@@ -150,10 +166,14 @@ def write_overlap(
     return facts
 
 
-def _files(found: Duplicates) -> list[dict[str, Any]]:
+def _told_before(error: UserError) -> None:
+    """What could not be read was counted and told, or raised, when it was read first."""
+
+
+def _files(found: Duplicates, bad: Counter[str]) -> list[dict[str, Any]]:
     counts = Counter(found.file)
     return [
-        {"file": str(file), "conversations": counts[number]}
+        {"file": str(file), "conversations": counts[number], "bad": bad[str(file)]}
         for number, file in enumerate(found.files)
     ]
 
@@ -215,7 +235,9 @@ def _clean(folder: Path, files: Sequence[Path], gone: dict[int, str]) -> list[di
 
         def kept(file: Path = file, counts: Counter[str] = counts) -> Iterator[dict[str, Any]]:
             nonlocal place
-            for _, record in read_jsonl(file):
+            for _, record in read_jsonl(file, _told_before):
+                if not is_conversation(record):
+                    continue
                 reason = gone.get(place)
                 place += 1
                 counts.update(("read", f"removed: {reason}" if reason else "kept"))

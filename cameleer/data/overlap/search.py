@@ -29,6 +29,7 @@ import numpy as np
 from cameleer.chat.conversation import Conversation, Message, read_conversations
 from cameleer.core.console import progress
 from cameleer.core.cores import over_cores
+from cameleer.core.jsonl import OnBad
 from cameleer.data.overlap.duplicates import count_lines, jaccard, source_of
 from cameleer.data.overlap.probes import (
     ANCHOR,
@@ -392,15 +393,18 @@ def _search(tasks: list[Task]) -> tuple[int, list[Match]]:
     return len(tasks), _searcher(tasks)
 
 
-def find_overlap(index: Index, files: Sequence[Path], *, cores: int = 1) -> Iterator[Match]:
+def find_overlap(
+    index: Index, files: Sequence[Path], *, cores: int = 1, on_bad: OnBad = None
+) -> Iterator[Match]:
     """Every match of an item in the conversations of files, streamed, in the files' order.
 
-    Of an item and a conversation the strongest match alone.
+    Of an item and a conversation the strongest match alone. on_bad: told of each line that is no
+    conversation, which is left out; None: it is raised.
     """
     tasks = (
         Task(place, str(file), source_of(one, file), one)
         for place, (file, one) in enumerate(
-            (file, one) for file in files for one in read_conversations(file)
+            (file, one) for file in files for one in read_conversations(file, on_bad)
         )
     )
     with progress("look for test items", sum(map(count_lines, files))) as ticker:

@@ -403,6 +403,29 @@ def test_bad_records_are_counted(data: Path, tmp_path: Path) -> None:
     assert facts["read"] == facts["kept"] + 2 == 22
 
 
+def test_bad_lines_of_a_file_are_counted(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = data / "mine.jsonl"
+    lines = file.read_text().splitlines()
+    lines[3:3] = ["{broken", '{"messages": []}', '{"messages": 3}', '{"id": 1}', "text"]
+    file.write_text("\n".join(lines) + "\n")
+    found, outcome = made(data, tmp_path / "mix", Part(file=file))
+    assert [one.id for one in found if one.source == "mine"].count("3") == 1
+    facts = outcome["sources"]["mine"]
+    assert facts["dropped: bad record"] == 4
+    assert facts["passed over: text between records"] == 1
+    assert facts["read"] == facts["kept"] + 4 == 14
+    told = capsys.readouterr().err
+    assert told.count("warning: dropped: ") == 3
+    assert f"mine: 5 bad records dropped; `cameleer data convert jsonl --from {file}`" in told
+    config = MixConfig(name="m", about="test", parts=[Part(file=file)])
+    with pytest.raises(UserError, match=r"mine\.jsonl:4: broken JSON"):
+        build(config, data, mix_stage(config, data, tmp_path / "strict"), strict=True)
+    with pytest.raises(UserError, match=r"mine\.jsonl:4: broken JSON"):
+        plan(config, data, strict=True)
+
+
 @pytest.mark.real_data
 def test_real_slices(real_data: Path, tmp_path: Path) -> None:
     """Equal weights over four real slices; what the paper calls the human part, doubled."""

@@ -281,6 +281,24 @@ def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert (folder / "cleaned" / "a.jsonl").read_text() == ""
 
 
+def test_bad_lines_are_stepped_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """They are counted once, and what is removed is still what was found."""
+    file, item = tmp_path / "a.jsonl", ItemText("made/0", QUESTION)
+    rows = [json.dumps(row(number, said, "Yes.")) for number, said in enumerate([OTHER, QUESTION])]
+    file.write_text("\n".join(["{broken", *rows[:1], '{"messages": 3}', "[]", *rows[1:], '{"']))
+    facts = write_overlap(tmp_path, [file], [item], "conversation", ("overlap",), 1)
+    assert facts["files"] == [{"file": str(file), "conversations": 2, "bad": 4}]
+    [removed] = facts["removed"]
+    assert (removed["read"], removed["removed: overlap"]) == (2, 1)
+    assert (tmp_path / "cleaned/a.jsonl").read_text() == rows[0] + "\n"
+    err = capsys.readouterr().err
+    assert err.count("warning: dropped: ") == 3
+    assert "in all: 4 bad records dropped" in err
+    code, _, err = run(capsys, str(file), "--strict")
+    assert code == 2
+    assert "a.jsonl:1: broken JSON" in err
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
