@@ -17,24 +17,28 @@ STATM = Path("/proc/self/statm")
 
 
 class Pace:
-    """Measures the steps of one process; the share of the peak (MFU) is that of its device."""
+    """Measures steps; the share of the peak (MFU) is that of all ranks, taken to be alike."""
 
-    def __init__(self, model: Any, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self, model: Any, device: torch.device, dtype: torch.dtype, ranks: int = 1
+    ) -> None:
         self.flops, self.device, self.dtype = training_flops(model), device, dtype
+        self.ranks = ranks
         self.peak: float | None = None
         self.steps, self.seconds = 0, 0.0
 
     def measured(
         self, lengths: Iterable[int], supervised: int, tokens: int, seconds: float, left: int
     ) -> dict[str, float]:
-        """What a step's row says; lengths, supervised, tokens: what this process learned in the
-        step; left: steps that follow."""
+        """What a step's row says; lengths, supervised, tokens: what all ranks learned in the step;
+        left: steps that follow. Memory is this rank's."""
         if self.peak is None:  # no longer than a step is: a tiny model's run is not held up
             self.peak = peak_flops(self.device, self.dtype, min(seconds, PROBE))
         self.steps, self.seconds = self.steps + 1, self.seconds + seconds
+        rate = self.flops.step(lengths, supervised) / seconds
         return {
             "tokens_per_second": round(tokens / seconds, 1),
-            "mfu": round(self.flops.step(lengths, supervised) / seconds / self.peak, 4),
+            "mfu": round(rate / (self.ranks * self.peak), 4),
             "memory_gib": round(memory(self.device) / 2**30, 3),
             "peak_memory_gib": round(peak_memory(self.device) / 2**30, 3),
             "seconds": round(seconds, 3),

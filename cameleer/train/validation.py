@@ -91,8 +91,10 @@ class Validation:
     def outcome(self) -> dict[str, Any]:
         """For the manifest: before training, after it, and the change, paired by conversation.
 
-        The change's `perplexity` is the factor by which that has changed.
+        The change's `perplexity` is the factor by which that has changed. The first rank's to say.
         """
+        if not self.ranks.first:
+            return {}
         last = max(row["step"] for row in self.rows)
         before = [row for row in self.rows if row["step"] == 0]
         after = [row for row in self.rows if row["step"] == last]
