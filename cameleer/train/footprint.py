@@ -27,7 +27,7 @@ from cameleer.model.attention import Documents
 from cameleer.train.loss import supervised_loss
 
 
-class Counting(TorchDispatchMode):
+class Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the bytes of all tensors of one device that are made while it is entered.
 
     before: tensors that were there before, whose views are nothing new.
@@ -35,7 +35,7 @@ class Counting(TorchDispatchMode):
     """
 
     def __init__(self, device: str = "meta", before: Iterable[Tensor] = ()) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.device, self.now, self.peak = device, 0, 0
         self.alive = {tensor.untyped_storage()._cdata for tensor in before}
 
@@ -99,10 +99,10 @@ def measured_attention(
     with Counting("cpu") as count:
         leaves = [torch.zeros(shape, dtype=dtype, requires_grad=True) for shape in shapes]
         at_rest = count.now
-        inputs = [leaf.clone() for leaf in leaves]
-        mixed = Documents(lengths).attend(0, *inputs, how)
-        given = sum(x.nbytes for x in inputs)
-        del inputs
+        q, k, v = (leaf.clone() for leaf in leaves)
+        mixed = Documents(lengths).attend(0, q, k, v, how)
+        given = q.nbytes + k.nbytes + v.nbytes
+        del q, k, v
         kept = count.now - at_rest - mixed.nbytes
         forward = max(0, count.restart() - at_rest - mixed.nbytes - kept - given)
         gradient = torch.zeros_like(mixed)
@@ -236,7 +236,7 @@ def most_held(
     for place, part in walk:
         here = Most(max(gradients, accumulated), alive - loss, loss, part.peak)
         found = max(found, here, key=lambda most: most.total)
-        loss = part.left if place == "head" else 0.0
+        loss = max(0.0, part.left) if place == "head" else 0.0
         alive += part.left - part.gradients
         gradients += part.gradients / ranks
     return found

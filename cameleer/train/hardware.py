@@ -25,7 +25,8 @@ class Hardware:
     bandwidth: of its memory, bytes/s; link: to the other ranks, bytes/s one way; price: US dollars
     an hour, None where nothing is rented; efficiency: share of `flops` that a training step reaches
     (see EFFICIENCY); process: bytes that are held before the model is there (the libraries; on a
-    GPU their kernels and handles); slack: what an allocator holds beyond what is asked for.
+    GPU their kernels and handles); kernels: most that oneDNN makes for the shapes that it meets;
+    slack: share of all tensors that an allocator holds beyond what is asked for.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Hardware:
     price: float | None
     efficiency: float
     process: float
+    kernels: float
     slack: float
 
     def facts(self) -> dict[str, Any]:
@@ -53,8 +55,10 @@ EFFICIENCY = {
     "MI250X": 0.35,  # not published: below the others
     "cpu": 0.54,  # dev/LOG.md: 470 tokens/s of 0.75 GFLOP where products alone reach 0.65 TFLOP/s
 }
-CPU_PROCESS, CPU_SLACK = 0.45 * GIB, 0.06
-GPU_PROCESS, GPU_SLACK = 0.8 * GIB, 0.05  # not measured by us
+CPU_PROCESS = 0.55 * GIB
+CPU_KERNELS, CPU_SLACK = 0.12 * GIB, 0.025  # fitted to ten runs of bench/plan.py (dev/LOG.md)
+KERNELS = 2  # bytes a weight, up to that: models of few layers and a small vocabulary have fewer
+GPU_PROCESS, GPU_SLACK = 0.8 * GIB, 0.03  # not measured by us
 QLORA_SPEED = 0.78  # of LoRA's: weights are unpacked in each pass (torchtune, 2,413 of 3,083)
 
 
@@ -72,6 +76,7 @@ def _card(
         price=price,
         efficiency=EFFICIENCY[torch_name],
         process=GPU_PROCESS,
+        kernels=0.0,
         slack=GPU_SLACK,
     )
 
@@ -87,6 +92,7 @@ CPU = Hardware(
     price=None,
     efficiency=EFFICIENCY["cpu"],
     process=CPU_PROCESS,
+    kernels=CPU_KERNELS,
     slack=CPU_SLACK,
 )
 HARDWARE = {
@@ -127,6 +133,13 @@ def here(dtype: torch.dtype = torch.bfloat16) -> Hardware:
         memory=float(memory_of_this_machine()),
         bandwidth=_copying(),
     )
+
+
+def this_device(device: torch.device, sharing: int = 1) -> Hardware:
+    """The device of a run, its speed not measured; `sharing` ranks have this machine's memory."""
+    if device.type == "cuda":
+        return _this_gpu()
+    return replace(CPU, memory=memory_of_this_machine() / sharing)
 
 
 def _this_gpu() -> Hardware:

@@ -61,6 +61,8 @@ from cameleer.train.loss import SHAPES, head_in_chunks, supervised_loss
 from cameleer.train.optim import AdamW, learning_rate
 from cameleer.train.pace import Pace, peak_memory
 from cameleer.train.parallel import Ranks, joined
+from cameleer.train.plan import model_config
+from cameleer.train.planned import Planned
 from cameleer.train.reduction import StepTotals, token_weights
 from cameleer.train.trackers import MetricsLog, require_libraries
 from cameleer.train.validation import Validation
@@ -217,6 +219,9 @@ class _Run:
         self.lengths = self.tokens.lengths.tolist()
         self.steps = self._steps()
         self.device, self.dtype = device_and_dtype(config.precision)
+        self.planned = Planned(
+            config, model_config(str(base))[0], self.tokens, self.device, self.dtype, ranks.world
+        )
         self.model = self._model(base)
         self.optimizer = AdamW(self.model, config)
         self.watch = Watch(self.tokens, data, stopped, config.stop_on_spike)
@@ -283,7 +288,7 @@ class _Run:
         self._require_room(model)
         head_in_chunks(model)
         ranks.let_go(model)
-        checkpoint_layers(model, self.config.gradient_checkpointing)
+        checkpoint_layers(model, self.config.gradient_checkpointing, self.planned.checkpointed)
         if self.config.torch_compile:
             compile_layers(model)
         return model.train()
@@ -491,6 +496,7 @@ class _Run:
 
     def _finish(self, state: dict[str, Any]) -> dict[str, Any]:
         """Leave the checkpoint; where the disk is too full for it, a state, if that still fits."""
+        self.peak = peak_memory(self.device)  # of the steps; saving is not planned
         try:
             with quiet():
                 self._save_checkpoint()
@@ -527,6 +533,7 @@ class _Run:
 
     def _outcome(self, state: dict[str, Any]) -> dict[str, Any]:
         counts, steps = self.tokens.counts, self.watch.before
+        speed = round(state["tokens"] / max(state["seconds"], 1e-9), 1)
         return {
             "steps": self.steps,
             "tokens": state["tokens"],
@@ -539,7 +546,8 @@ class _Run:
             **({"validation": self.validation.outcome()} if self.validation else {}),
             "states_not_saved": state.get("not_saved", 0),
             "spikes": self.watch.noted,
-            "tokens_per_second": round(state["tokens"] / max(state["seconds"], 1e-9), 1),
+            "tokens_per_second": speed,
+            "planned": self.planned.beside(self.pace.peak, self.peak, speed),
             "peak_memory_gib": round(peak_memory(self.device) / 2**30, 3),
             "device": str(self.device),
             "dtype": str(self.dtype).removeprefix("torch."),

@@ -16,6 +16,7 @@ import torch
 from cameleer.core.errors import UserError
 from cameleer.model.adapters import LoraSpec
 from cameleer.model.load import Precision, device_and_dtype, load_tokenizer, quiet
+from cameleer.model.memory import layers_to_checkpoint
 from cameleer.model.shapes import SHAPES
 from cameleer.train.config import TrainConfig
 from cameleer.train.hardware import GIB, QLORA_SPEED, Hardware
@@ -52,6 +53,7 @@ class Option:
         parts = {name: round(size / GIB, 3) for name, size in vars(self.memory).items()}
         return {
             **asdict(self.way),
+            "words": self.way.words,
             "ranks": self.ranks,
             "max_seq_length": self.length,
             "per_device_train_batch_size": self.rows,
@@ -78,14 +80,17 @@ class Planner:
         self.anatomy = Anatomy(
             model, bf16, config.lora or LoraSpec(), work, gpu=hardware.kind == "gpu"
         )
-        own = config.per_device_train_batch_size * config.gradient_accumulation_steps
-        self.step_tokens = own * config.max_seq_length
+        self.step_tokens = config.rows_of_a_step() * config.max_seq_length
 
     def as_configured(self, ranks: int = 1) -> Option:
-        """The run just as its configuration says; the rows of a step are dealt out to the ranks."""
-        rows = min(self.config.per_device_train_batch_size, self._share(ranks))
-        checkpointed = self.anatomy.layers if checkpointing(self.config) else 0
-        return self.option(way_of(self.config), ranks, rows, checkpointed)
+        """The run just as its configuration says, on so many ranks."""
+        own, layers = self.config.gradient_checkpointing, self.anatomy.layers
+        way, rows = way_of(self.config), self.config.per_device_train_batch_size
+        share = -(-self.config.rows_of_a_step(ranks) // ranks)
+        found = self.option(way, ranks, rows, layers_to_checkpoint(own, layers), share=share)
+        if own == "auto" and not found.fits:
+            return self._checkpointed(way, ranks, rows, share=share)
+        return found
 
     def best(self, way: Way, ranks: int, length: int | None = None) -> Option:
         """The largest micro-batch that fits, with as few layers checkpointed as need be."""
@@ -94,21 +99,33 @@ class Planner:
         for rows in sizes:
             if (found := self.option(way, ranks, rows, 0, length)).fits:
                 return found
+        return self._checkpointed(way, ranks, 1, length)
+
+    def _checkpointed(
+        self, way: Way, ranks: int, rows: int, length: int | None = None, share: int | None = None
+    ) -> Option:
+        """With the fewest layers checkpointed with which so many rows fit; all, if none do."""
         least, every = 0, self.anatomy.layers
-        while least < every:  # the fewest layers with which one row fits; all, if none do
+        while least < every:
             middle = (least + every) // 2
-            if self.option(way, ranks, 1, middle, length).fits:
+            if self.option(way, ranks, rows, middle, length, share).fits:
                 every = middle
             else:
                 least = middle + 1
-        return self.option(way, ranks, 1, every, length)
+        return self.option(way, ranks, rows, every, length, share)
 
     def option(
-        self, way: Way, ranks: int, rows: int, checkpointed: int, length: int | None = None
+        self,
+        way: Way,
+        ranks: int,
+        rows: int,
+        checkpointed: int,
+        length: int | None = None,
+        share: int | None = None,
     ) -> Option:
-        """One way to run, worked out."""
+        """One way to run, worked out; share: rows of an optimizer step that each rank takes."""
         length = length or self.config.max_seq_length
-        accumulation = -(-self._share(ranks, length) // rows)
+        accumulation = -(-(share or self._share(ranks, length)) // rows)
         memory = self.anatomy.memory(
             way, self.hardware, ranks, rows * length, checkpointed, accumulation > 1
         )
@@ -123,11 +140,15 @@ class Planner:
             accumulation,
             checkpointed,
             memory,
-            memory.total <= self.hardware.memory,
+            memory.total - self._paged(way, memory) <= self.hardware.memory,
             speed,
             hours,
             None if price is None else hours * ranks * price,
         )
+
+    def _paged(self, way: Way, memory: Memory) -> float:
+        """Bytes that may go to the host when the GPU is full."""
+        return memory.moments if "paged" in way.optim and self.hardware.kind == "gpu" else 0.0
 
     def _share(self, ranks: int, length: int | None = None) -> int:
         """Rows of an optimizer step that one rank takes, at most."""
@@ -202,18 +223,8 @@ def way_of(config: TrainConfig) -> Way:
     """How a configuration trains."""
     method: Method = "full"
     if config.lora is not None:
-        method = "qlora" if quantised(config) else "lora"
+        method = "qlora" if config.quantization else "lora"
     return Way(method, config.optim, config.master_weights, config.offload_optimizer)
-
-
-def quantised(config: TrainConfig) -> bool:
-    """Whether the base is kept in 4 bits."""
-    return bool(getattr(config, "load_in_4bit", False))
-
-
-def checkpointing(config: TrainConfig) -> bool:
-    """Whether layers are computed again in the backward pass."""
-    return bool(getattr(config, "gradient_checkpointing", False))
 
 
 def planner(config: TrainConfig, hardware: Hardware, tokens: float | None = None) -> Planner:

@@ -12,6 +12,7 @@ from torch import nn
 from cameleer.model.adapters import LoraSpec, add_lora
 from cameleer.model.attention import NAME as ATTENTION
 from cameleer.model.load import quiet
+from cameleer.model.memory import checkpoint_layers
 from cameleer.train import loss
 from cameleer.train.config import MasterWeights, OptimName
 from cameleer.train.flops import Flops, training_flops
@@ -23,7 +24,7 @@ from cameleer.train.footprint import (
     most_held,
     trace,
 )
-from cameleer.train.hardware import Hardware
+from cameleer.train.hardware import KERNELS, Hardware
 from cameleer.train.optim_bytes import BUCKET, BytesPerWeight, bytes_per_weight
 from cameleer.train.workload import Workload
 
@@ -145,7 +146,7 @@ class Anatomy:
             return short.scaled(long, tokens)
         model = self._cut(method, min(3, self.layers))
         if checkpointed:
-            checkpoint_all(model)
+            checkpoint_layers(model, True)
         learned = max(1, round(tokens * self.work.learned / sum(self.work.row)))
         lengths = None if self.gpu else _documents(self.work.row, tokens)
         loss.CHUNK["meta"] = loss.CHUNK["cuda" if self.gpu else "cpu"]
@@ -165,7 +166,9 @@ class Anatomy:
         kept = self._kept(way, ranks, trained)
         gradients = each.gradient * trained / ranks
         tokens = -(-tokens // loss.SHAPES) * loss.SHAPES
-        plain, again = (self.footprint(way.method, again, tokens) for again in (False, True))
+        plain = again = self.footprint(way.method, False, tokens)
+        if checkpointed:
+            again = self.footprint(way.method, True, tokens)
         most = most_held(plain, again, checkpointed, gradients if more else 0.0, ranks)
         together = self._gathered(way, ranks, layer_bytes, one) if ranks > 1 else 0.0
         bucket = min(max(BUCKET, self.weights.largest), trained) / ranks * each.bucket
@@ -173,16 +176,18 @@ class Anatomy:
         working = most.total + together
         if way.method == "qlora":
             working += 2 * layer_bytes * self.weights.largest  # unpacked for a product
-        process, slack = hardware.process, hardware.slack
         if working >= updating:
             parts = vars(most) | {"workspace": most.workspace + working - most.total}
         else:
             parts = {"gradients": gradients, "activations": 0.0, "loss": 0.0}
             parts |= {"workspace": updating - gradients}
-        return Memory(**kept, **parts, process=process + slack * sum(parts.values()))
+        held = sum(kept.values()) + sum(parts.values())
+        kernels = min(hardware.kernels, KERNELS * self.weights.all)
+        beside = hardware.process + kernels + hardware.slack * held
+        return Memory(**kept, **parts, process=beside)
 
     def _each(self, way: Way) -> BytesPerWeight:
-        return bytes_per_weight(way.optim, way.master_weights, self.bf16 and way.method == "full")
+        return bytes_per_weight(way.optim, way.master_weights, self.bf16)
 
     def _kept(self, way: Way, ranks: int, trained: int) -> dict[str, float]:
         """Weights, masters and moments: what is there from the first step to the last."""
@@ -191,9 +196,9 @@ class Anatomy:
         if way.method == "full":
             weights = own.all * size / ranks
         elif way.method == "lora":
-            weights = (own.all * size + 4 * trained) / ranks
+            weights = (own.all + trained) * size / ranks
         else:  # packed weights are not cut over ranks
-            weights = own.linear * NF4 + ((own.all - own.linear) * size + 4 * trained) / ranks
+            weights = own.linear * NF4 + (own.all - own.linear + trained) * size / ranks
         embedding = own.embedding if way.method == "full" else 0
         moments = each.moments * (trained - embedding) + each.embedding_moments * embedding
         masters = each.master * trained
@@ -207,11 +212,6 @@ class Anatomy:
         layers = 0 if way.method == "qlora" else 2 * own.layer * size
         outside_gradients = own.outside * (size + 4) if way.method == "full" else 0
         return layers + own.outside * size + 4 * one * (1 + 1 / ranks) + outside_gradients
-
-
-def checkpoint_all(model: Any) -> None:
-    """Have every layer computed again in the backward pass."""
-    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
 
 def _documents(row: list[int], tokens: int) -> list[int]:

@@ -12,7 +12,7 @@ from cameleer.core.console import note, out, table
 from cameleer.core.errors import UserError
 from cameleer.train.config import TrainConfig
 from cameleer.train.hardware import GIB, hardware_named
-from cameleer.train.plan import Option, planner
+from cameleer.train.plan import planner
 
 RANKS = (1, 2, 4, 8)
 
@@ -86,7 +86,7 @@ def show_plan(facts: dict[str, Any]) -> None:
 def _row(option: dict[str, Any]) -> dict[str, Any]:
     cost = option["cost_usd"]
     return {
-        "method": option["method"] + ("" if option["optim"] == "adamw_torch_fused" else ", 8 bit"),
+        "method": option["words"],
         "ranks": option["ranks"],
         "length": option["max_seq_length"],
         "micro-batch": option["per_device_train_batch_size"],
@@ -103,14 +103,3 @@ def _row(option: dict[str, Any]) -> dict[str, Any]:
 
 def _hours(option: dict[str, Any]) -> str:
     return f"{option['tokens_per_second']:,.0f} tokens/s, {option['hours']:.2f} hours"
-
-
-def beside(planned: Option, measured_gib: float, tokens_per_second: float) -> dict[str, Any]:
-    """Planned and measured memory and speed of a run, for its manifest."""
-    gib = planned.memory.total / GIB
-    return {
-        "planned_memory_gib": round(gib, 3),
-        "memory_error": round(gib / measured_gib - 1, 4),
-        "planned_tokens_per_second": round(planned.tokens_per_second, 1),
-        "speed_error": round(planned.tokens_per_second / tokens_per_second - 1, 4),
-    }
