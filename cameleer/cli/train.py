@@ -39,11 +39,10 @@ def train_run(
     folder = fine_tune(read, out_folder(output))
     outcome = read_json(folder / "manifest.json")["outcome"]
     outcome.pop("counts", None)
-    facts = {"folder": str(folder), **outcome}
-    if tried := outcome.pop("validation", None):
-        losses = {f"validation loss {when}": tried[when]["loss"] for when in ("before", "after")}
-        outcome |= losses
-    show(json, facts, "", [rounded(outcome)])
+    shown = {key: value for key, value in outcome.items() if not isinstance(value, dict)}
+    for when in ("before", "after") if "validation" in outcome else ():
+        shown[f"validation loss {when}"] = outcome["validation"][when]["loss"]
+    show(json, {"folder": str(folder), **outcome}, "", [rounded(shown)])
 
 
 @app.command("show")
