@@ -9,11 +9,12 @@ as rounding itself makes of the restatement.
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -24,7 +25,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from cameleer.chat.conversation import Conversation, read_conversations
+from cameleer.chat.conversation import read_conversations
 from cameleer.chat.template import template_named
 from cameleer.core.console import note
 from cameleer.core.errors import UserError
@@ -36,14 +37,15 @@ from cameleer.train.config import Reduction, TrainConfig
 from cameleer.train.loop import _Run, conversations_file, micro_batch
 from cameleer.train.loss import supervised_loss
 from cameleer.train.parallel import Ranks, joined, whole
+from cameleer.train.restated import Restated, restated, stretches, weights_by_hand
 
 READ = 1000  # conversations among which some are chosen
 CHOSEN = 4
 SHORT = 96  # tokens; conversations up to so many are preferred, so that a proof takes seconds
-TIGHT = {"loss": 1e-5, "gradient": 1e-3}  # float32, relative
-ROUNDING = 4.0  # times what rounding does to the restatement itself
+TIGHT = {"loss": 1e-6, "gradient": 1e-4}  # float32, relative
+ROUNDING = 8.0  # times what rounding does to the restatement itself
 SAMPLE = 1 << 16  # numbers of each weight's gradient that are compared, evenly spaced
-SMALL = 1 << 29  # trained weights up to which states are written and ranks are started
+SMALL = 1 << 29  # weights up to which ranks are started, trained ones up to which states are saved
 LAST = 4  # steps of the run that is broken off in the middle
 
 
@@ -67,6 +69,9 @@ class Check:
 
     def to_row(self) -> dict[str, Any]:
         """As JSON values; a difference that is not a number is told as text."""
+        told = self.difference
+        if told is not None and not math.isfinite(told):
+            return {**asdict(self), "difference": str(told), "passed": self.passed}
         return {**asdict(self), "passed": self.passed}
 
 
@@ -82,61 +87,11 @@ def prove(config: TrainConfig) -> list[Check]:
         return _Proof(small, base, chosen, tokenizer, folder).checks()
 
 
-@dataclass(frozen=True)
-class _Chosen:
-    """A conversation, and what it is as text and tokens by the restatement.
-
-    ids: [tokens]; learned: [tokens] whether it is in the loss; answers: texts that are learned.
-    """
-
-    conversation: Conversation
-    text: str
-    ids: list[int]
-    learned: list[bool]
-    answers: list[str]
-
-    @property
-    def tokens(self) -> int:
-        return len(self.ids)
-
-    def to_row(self) -> dict[str, Any]:
-        return self.conversation.to_row()
-
-
-def _restated(conversation: Conversation, tokenizer: Any, jinja: str) -> _Chosen:
-    """The conversation as the template's Jinja text; what is learned ends where a turn's text ends.
-
-    An answer that the text does not have there is not learned, so that the mask will differ.
-    """
-    turns = [{"role": m.role, "content": m.content} for m in conversation.messages]
-
-    def upto(number: int) -> str:
-        text: str = tokenizer.apply_chat_template(
-            turns[:number], chat_template=jinja, tokenize=False
-        )
-        return text.rstrip()
-
-    text, spans, answers = upto(len(turns)), [], []
-    for number, message in enumerate(conversation.messages, 1):
-        if message.role == "assistant":
-            answers.append(message.content.strip() + tokenizer.eos_token)
-            end = len(upto(number))
-            if text[:end].endswith(answers[-1]):
-                spans.append((end - len(answers[-1]), end))
-    encoded = tokenizer(text, return_offsets_mapping=True)
-    learned = [
-        any(begin <= at and to <= end for begin, end in spans) and at < to
-        for at, to in encoded["offset_mapping"]
-    ]
-    learned[0] = False
-    return _Chosen(conversation, text, encoded["input_ids"], learned, answers)
-
-
-def _choose(config: TrainConfig, tokenizer: Any, template: Any) -> list[_Chosen]:
+def _choose(config: TrainConfig, tokenizer: Any, template: Any) -> list[Restated]:
     """A few short conversations: that with most turns, the others from all over the beginning."""
     file = conversations_file(config.data)
     some = islice(read_conversations(file), READ)
-    found = [_restated(one, tokenizer, template.jinja) for one in some]
+    found = [restated(one, tokenizer, template.jinja) for one in some]
     usable = [one for one in found if any(one.learned) and one.tokens <= config.max_seq_length]
     short = [one for one in usable if one.tokens <= SHORT]
     if len(short) < CHOSEN:
@@ -218,7 +173,7 @@ class _Proof:
         self,
         config: TrainConfig,
         base: Path,
-        chosen: list[_Chosen],
+        chosen: list[Restated],
         tokenizer: Any,
         folder: Path,
     ) -> None:
@@ -242,11 +197,11 @@ class _Proof:
             run = self._run(precision)
             if exact is None:
                 found += self._template(run)
-            restated = self._restated(run)
-            limits = TIGHT if exact is None else _times(_apart(restated, exact), ROUNDING)
+            plain = self._plain(run)
+            limits = TIGHT if exact is None else _rounded(_apart(plain, exact), dtype)
             found += self._masked(run, precision)
-            found += self._losses(run, precision, restated, limits, shared)
-            exact = exact or restated
+            found += self._losses(run, precision, plain, limits, shared)
+            exact = exact or plain
             del run
         found += self._ranks(shared, found)
         found.append(self._resumed())
@@ -264,20 +219,23 @@ class _Proof:
             Ranks(),
         )
         _make_comparable(run.model)
+        weights = list(run.model.parameters())
+        self.weights = sum(weight.numel() for weight in weights)
+        self.trained = sum(weight.numel() for weight in weights if weight.requires_grad)
         return run
 
     # ---- text and mask
 
     def _template(self, run: _Run) -> list[Check]:
         """The tokens that are trained on, back as text; and what is learned of them."""
-        text, stretches, places = 0, 0, 0
+        text, answers, places = 0, 0, 0
         paper = self.config.rule == "paper"
         for index, one in enumerate(self.chosen):
             span = slice(run.tokens.starts[index], run.tokens.starts[index + 1])
             ids, mask = run.tokens.ids[span].tolist(), run.tokens.supervised[span].tolist()
             text += ids != one.ids or not self._same_text(ids, one.text)
-            found = [self.tokenizer.decode(part) for part in _stretches(ids, mask)]
-            stretches += found != one.answers
+            found = [self.tokenizer.decode(part) for part in stretches(ids, mask)]
+            answers += found != one.answers
             places += sum(a != b for a, b in zip(mask, one.learned, strict=False))
         marked = "the paper's rule keeps its defects" if paper else "no text may differ"
         return [
@@ -285,7 +243,7 @@ class _Proof:
             Check(
                 "learned: answers and end tokens, nothing else",
                 "-",
-                stretches,
+                answers,
                 len(self.chosen) if paper else 0,
                 f"conversations that differ; {marked}",
             ),
@@ -365,10 +323,10 @@ class _Proof:
 
     # ---- losses and gradients
 
-    def _restated(self, run: _Run) -> _Learned:
+    def _plain(self, run: _Run) -> _Learned:
         """Each conversation alone through the model's own attention; plain log-softmax."""
         counts = [sum(self._wanted(run, index)) for index in self.everything]
-        weigh = _weights_by_hand(self.rows, counts, self.config.loss_reduction)
+        weigh = weights_by_hand(self.rows, counts, self.config.loss_reduction)
         total = 0.0
         run.model.set_attn_implementation("eager")
         try:
@@ -389,7 +347,7 @@ class _Proof:
         self,
         run: _Run,
         precision: str,
-        restated: _Learned,
+        plain: _Learned,
         limits: dict[str, float],
         shared: dict[str, _Learned],
     ) -> list[Check]:
@@ -406,7 +364,7 @@ class _Proof:
         alone = _learn(run, [[index] for index in self.everything], self.token_wise)
         shared[precision] = ours
         pairs = {
-            "the loss is its plain restatement": (ours, restated),
+            "the loss is its plain restatement": (ours, plain),
             f"packed = unpacked{said}": (one_row, alone),
             f"accumulated = one batch{said}": (two, one_row),
         }
@@ -425,8 +383,11 @@ class _Proof:
             for check in before
             if check.shows.startswith("the loss is")
         }
-        reason = "weights in 4 bits are shown on one rank" if self.config.quantization else None
-        apart: dict[str, dict[str, float]] = {}
+        failure = None
+        apart: dict[str, dict[str, float]] = {key: {} for key in shared}
+        reason = self._too_much("weights", self.weights)
+        if self.config.quantization:
+            reason = "weights in 4 bits are shown on one rank"
         if reason is None:
             for precision, learned in shared.items():
                 save_file(
@@ -436,23 +397,28 @@ class _Proof:
             write_json(self.folder / "config.json", self.config.model_dump(mode="json"))
             write_json(self.folder / "rows.json", {"rows": self.rows, "base": str(self.base)})
             note("proving on two ranks")
-            reason = _started(self.folder)
-        if reason is None:
-            apart = read_json(self.folder / "apart.json")
+            failure = _started(self.folder)
+            nothing = {name: {"loss": math.inf, "gradient": math.inf} for name in shared}
+            apart = nothing if failure else read_json(self.folder / "apart.json")
         return [
             Check(
                 f"2 ranks = 1 rank: {what}",
                 precision,
-                apart[precision][what] if apart else None,
+                apart[precision].get(what),
                 check.tolerance,
-                reason or check.why,
+                failure or reason or check.why,
             )
             for (precision, what), check in limits.items()
         ]
 
+    def _too_much(self, what: str, number: int) -> str | None:
+        return f"{number} {what}: shown up to {SMALL}" if number > SMALL else None
+
     def _resumed(self) -> Check:
         """A run that ends after half of its steps and is begun again, beside one that does not."""
         shows, precision = "resumed = unbroken, 2 + 2 steps", self.config.precision
+        if reason := self._too_much("trained weights", self.trained):
+            return Check(shows, precision, None, 0, reason)
         note("proving that a run goes on as if it had never stopped")
 
         def begun(name: str, stop: int) -> tuple[dict[str, Tensor], list[Any]]:
@@ -509,8 +475,10 @@ def shown(check: Check) -> dict[str, Any]:
     }
 
 
-def _times(limits: dict[str, float], factor: float) -> dict[str, float]:
-    return {name: factor * value for name, value in limits.items()}
+def _rounded(apart: dict[str, float], dtype: torch.dtype) -> dict[str, float]:
+    """How far apart ways may be that differ from float32 as far as the restatement does."""
+    step = torch.finfo(dtype).eps
+    return {name: max(step, ROUNDING * value) for name, value in apart.items()}
 
 
 def _make_comparable(model: Any) -> None:
@@ -526,35 +494,6 @@ def _learn(run: _Run, rows: list[list[int]], reduction: Reduction) -> _Learned:
     run.config = run.config.model_copy(update={"loss_reduction": reduction})
     loss, *_ = run._learn(rows)
     return _Learned(loss, _gradients(run.model))
-
-
-def _weights_by_hand(
-    rows: Sequence[Sequence[int]], counts: Sequence[int], reduction: Reduction
-) -> dict[int, float]:
-    """What a supervised token of each conversation weighs; rows: conversations of micro-batches."""
-    weights = {}
-    for row in rows:
-        for index in row:
-            if reduction == "token":
-                weights[index] = 1 / sum(counts)
-            elif reduction == "conversation":
-                weights[index] = 1 / len(counts) / counts[index]
-            else:
-                weights[index] = 1 / len(rows) / sum(counts[other] for other in row)
-    return weights
-
-
-def _stretches(ids: Sequence[int], mask: Sequence[bool]) -> list[list[int]]:
-    """The tokens of each unbroken stretch that is learned."""
-    found: list[list[int]] = []
-    before = False
-    for token, learned in zip(ids, mask, strict=True):
-        if learned and not before:
-            found.append([])
-        if learned:
-            found[-1].append(token)
-        before = learned
-    return found
 
 
 class _WithTargets:
@@ -590,7 +529,7 @@ def _last_hidden(model: Any) -> Iterator[list[Tensor]]:
 
 
 def _started(folder: Path) -> str | None:
-    """Have two ranks work on `folder`; returns why they did not, if so."""
+    """Have two ranks work on `folder`; returns how they failed, if they did."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += ["--nproc-per-node", "2", "-m", "cameleer.train.proof", str(folder)]
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}

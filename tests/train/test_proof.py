@@ -11,18 +11,22 @@ import pytest
 import torch
 from torch import Tensor
 
+from cameleer.chat.template import template_named
 from cameleer.core.errors import UserError
 from cameleer.core.files import write_jsonl
-from cameleer.data.loader import Tokens
+from cameleer.data.loader import Tokens, tokenise
 from cameleer.model.adapters import LoraSpec
 from cameleer.model.attention import Documents
 from cameleer.train import loop, proof
+from cameleer.train.checkpoint import load_state
 from cameleer.train.config import Reduction, TrainConfig
-from cameleer.train.proof import Check, _weights_by_hand, prove
+from cameleer.train.proof import Check, prove
 from cameleer.train.reduction import StepTotals
+from cameleer.train.restated import weights_by_hand
 
 Make = Callable[..., TrainConfig]
 
+NOT_HERE = {"weights": "not in this test"}
 PACKED = {"the loss is its plain restatement", "packed = unpacked"}
 ACCUMULATED = {"the loss is its plain restatement", "accumulated = one batch"}
 
@@ -31,7 +35,7 @@ ACCUMULATED = {"the loss is its plain restatement", "accumulated = one batch"}
 def one_rank(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     """Without other processes, but for the tests that ask for them."""
     if request.node.name != "test_two_ranks":
-        monkeypatch.setattr(proof, "_started", lambda _: "not in this test")
+        monkeypatch.setattr(proof._Proof, "_too_much", lambda _, what, __: NOT_HERE.get(what))
 
 
 def failed(checks: list[Check]) -> set[str]:
@@ -72,7 +76,7 @@ class _Leaking(Documents):
 
 
 def test_a_mask_shifted_by_one_is_caught(config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = loop.tokenise
+    real = tokenise
 
     def shifted(*given: Any, **more: Any) -> Tokens:
         tokens = real(*given, **more)
@@ -102,7 +106,7 @@ def test_a_wrong_weight_is_caught(config: Make, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_prompt_that_is_learned_is_caught(config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = loop.tokenise
+    real = tokenise
 
     def all_learned(*given: Any, **more: Any) -> Tokens:
         tokens = real(*given, **more)
@@ -121,7 +125,7 @@ def test_a_prompt_that_is_learned_is_caught(config: Make, monkeypatch: pytest.Mo
 def test_a_template_that_differs_from_its_jinja_is_caught(
     config: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = loop.template_named("tulu")
+    real = template_named("tulu")
     other = dataclasses.replace(real, headers={**real.headers, "user": "<|human|>\n"})
     monkeypatch.setattr(loop, "template_named", lambda _: other)
     assert "tokens are the template's text" in failed(prove(config()))
@@ -129,7 +133,7 @@ def test_a_template_that_differs_from_its_jinja_is_caught(
 
 def test_a_state_that_is_not_whole_is_caught(config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """Moments are lost on the way; the weights are right."""
-    real = loop.load_state
+    real = load_state
 
     def forgetful(scratch: Path, optimizer: Any, ranks: Any) -> Any:
         found = real(scratch, optimizer, ranks)
@@ -157,9 +161,18 @@ def test_ranks_that_differ_are_caught(config: Make, monkeypatch: pytest.MonkeyPa
 
         write_json(folder / "apart.json", {"fp32": {"loss": 1e-7, "gradient": 0.1}})
 
+    monkeypatch.setattr(proof._Proof, "_too_much", lambda *_: None)
     monkeypatch.setattr(proof, "_started", started)
     found = [check for check in prove(config()) if check.passed is False]
     assert [check.shows for check in found] == ["2 ranks = 1 rank: gradient"]
+
+
+def test_ranks_that_end_early_are_a_failure(config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proof._Proof, "_too_much", lambda *_: None)
+    monkeypatch.setattr(proof, "_started", lambda _: "two ranks ended: they were ill")
+    found = [check.to_row() for check in prove(config()) if check.passed is False]
+    assert {row["difference"] for row in found} == {"inf"}
+    assert {row["why"] for row in found} == {"two ranks ended: they were ill"}
 
 
 def test_nothing_to_compare(config: Make, tmp_path: Path) -> None:
@@ -170,12 +183,12 @@ def test_nothing_to_compare(config: Make, tmp_path: Path) -> None:
         prove(config(data=data))
 
 
-def test_weights_by_hand() -> None:
+def testweights_by_hand() -> None:
     rows, counts = [[0, 1], [2]], [1, 3, 2]
-    assert _weights_by_hand(rows, counts, "token") == pytest.approx(dict.fromkeys(range(3), 1 / 6))
-    by_conversation = _weights_by_hand(rows, counts, "conversation")
+    assert weights_by_hand(rows, counts, "token") == pytest.approx(dict.fromkeys(range(3), 1 / 6))
+    by_conversation = weights_by_hand(rows, counts, "conversation")
     assert by_conversation == pytest.approx({0: 1 / 3, 1: 1 / 9, 2: 1 / 6})
-    assert _weights_by_hand(rows, counts, "paper") == pytest.approx({0: 1 / 8, 1: 1 / 8, 2: 1 / 4})
+    assert weights_by_hand(rows, counts, "paper") == pytest.approx({0: 1 / 8, 1: 1 / 8, 2: 1 / 4})
 
 
 def test_the_command_exits_with_1_and_names_what_failed(
