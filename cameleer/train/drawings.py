@@ -37,7 +37,7 @@ def source_drawing(runs: Runs) -> Drawing | None:
             key.removeprefix("loss/")
             for rows in runs.values()
             for row in rows
-            for key in row
+            for key in [*row, *(f"loss/{name}" for name in _tried(row).get("sources", ()))]
             if key.startswith("loss/")
         )
     )
@@ -98,14 +98,18 @@ def losses(rows: Sequence[Row], run: str, of: str) -> list[dict[str, Any]]:
         loss = sum(row[f"loss{of}"] * count for row, count in each) / sum(counts)
         points.append({"run": run, "step": stretch[-1]["step"], "loss": loss})
     for row in rows:
-        tried = row.get("validation", {})
-        facts = tried.get("sources", {}).get(of[1:]) if of else tried
+        facts = _tried(row).get("sources", {}).get(of[1:]) if of else _tried(row)
         if facts:
             keys = {"tried": "loss", "low": "low", "high": "high"}
             points.append(
                 {"run": run, "step": row["step"], **{to: facts[key] for to, key in keys.items()}}
             )
     return points
+
+
+def _tried(row: Row) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = row.get("validation", {})
+    return found
 
 
 def stretches(rows: Sequence[Row]) -> list[Sequence[Row]]:
@@ -131,7 +135,9 @@ def _losses(points: list[dict[str, Any]], names: list[str]) -> Any:
     tried = base.transform_filter("isValid(datum.tried)")
     return alt.layer(
         trained.encode(y=y, strokeDash=_dash(alt, names)),
-        tried.mark_rule(opacity=0.6).encode(y=alt.Y("low:Q", title=None), y2="high:Q"),
+        tried.transform_filter("isValid(datum.low)")
+        .mark_rule(opacity=0.6)
+        .encode(y=alt.Y("low:Q", title=None), y2="high:Q"),
         tried.mark_point(filled=True, size=34, stroke=INK, strokeWidth=0.6).encode(
             y=alt.Y("tried:Q", title=None)
         ),

@@ -21,6 +21,7 @@ from cameleer.train.watch import DocumentLosses
 
 LOG = "validation.jsonl"
 SURE = 0.95  # of an interval
+ENOUGH = 5  # conversations; of fewer, their spread is not known well enough to give an interval
 
 
 class Validation:
@@ -122,14 +123,15 @@ def token_mean(sums: NDArray[np.float64], counts: NDArray[np.int64]) -> dict[str
     """The loss per supervised token of some conversations, with its interval, and as perplexity.
 
     sums, counts: [conversations] -log p and supervised tokens. The interval is for conversations
-    drawn like these: a ratio's by linearisation, as tokens of one conversation are not independent.
+    drawn like these, null for fewer than ENOUGH: a ratio's by linearisation, as the tokens of one
+    conversation are not independent.
     """
     from scipy.special import stdtrit
 
     n, tokens = len(sums), int(counts.sum())
     mean = float(sums.sum() / tokens)
     facts: dict[str, Any] = {"loss": mean, "low": None, "high": None, "perplexity": exp(mean)}
-    if n > 1:
+    if n >= ENOUGH:
         spread = float(np.square(sums - mean * counts).sum())
         reach = float(stdtrit(n - 1, (1 + SURE) / 2)) * sqrt(spread * n / (n - 1)) / tokens
         facts |= {"low": mean - reach, "high": mean + reach}
