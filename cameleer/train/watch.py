@@ -149,8 +149,8 @@ class Watch:
         write_json(folder / "step.json", {"step": step, "reason": reason})
         worst = rows[0]
         raise StoppedError(
-            f"{reason}: it was not taken, and its {len(rows)} conversations, worst first "
-            f"('{worst['id']}' of {worst['source']}), are in {folder}",
+            f"{reason}, which was not taken; its conversations, worst first ('{worst['id']}' of "
+            f"{worst['source']}), are in {folder}",
             hint=hint,
         )
 

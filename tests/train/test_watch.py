@@ -156,7 +156,7 @@ def test_no_number_stops_before_the_weights_take_it_up(
     unbroken = train(config(), tmp_path / "unbroken")
     with monkeypatch.context() as patch:
         spoilt(patch, step, lambda loss: loss * float("nan"))
-        with pytest.raises(UserError, match=f"not a number at step {step}: it was not") as caught:
+        with pytest.raises(UserError, match=f"not a number at step {step}, which was") as caught:
             train(config(), tmp_path / "run")
     kept = tmp_path / "run.stopped" / f"step-{step}"
     assert str(kept) in str(caught.value)
@@ -183,6 +183,13 @@ def test_what_is_kept_is_what_the_step_learned_from(
         with pytest.raises(UserError):
             train(config(), tmp_path / "run")
     file = tmp_path / "run.stopped" / "step-2" / "conversations.jsonl"
+    from typer.testing import CliRunner
+
+    from cameleer.cli.data import app
+
+    shown = CliRunner().invoke(app, ["show", str(file), "--tokenizer", config().model])
+    assert shown.exit_code == 0
+    assert "camel" in shown.output
     known = {one.id: one for one in read_conversations(data)}
     rows = [row for _, row in read_jsonl(file)]
     assert {row["id"] for row in rows} < known.keys()
@@ -199,7 +206,7 @@ def test_a_spike_is_noted_or_stops_the_run(
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     spoilt(monkeypatch, 12, lambda loss: loss * 99)
-    with pytest.raises(UserError, match="spike at step 12: it was not taken") as caught:
+    with pytest.raises(UserError, match="spike at step 12, which was not taken") as caught:
         train(config(stop_on_spike=6), tmp_path / "run")
     assert "stop_on_spike to null" in str(caught.value)
     kept = tmp_path / "run.stopped" / "step-12" / "conversations.jsonl"
