@@ -30,8 +30,9 @@ def empty_model(folder: Path, dtype: torch.dtype, attention: str | None = None) 
     where it is built, so they are real here.
     """
     with quiet():
-        from accelerate import init_empty_weights
+        from accelerate import init_empty_weights  # type: ignore[import-untyped]
         from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
+        from transformers.conversion_mapping import get_model_conversion_mapping
 
         try:
             config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
@@ -44,6 +45,8 @@ def empty_model(folder: Path, dtype: torch.dtype, attention: str | None = None) 
         except (OSError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
             raise UserError(f"no model can be read: {reason}", file=folder) from None
+    # Where transformers itself keeps it; later FSDP gives the model's class another name.
+    model._weight_conversions = get_model_conversion_mapping(model)
     model.tie_weights()
     return model.eval()
 
@@ -54,18 +57,28 @@ def adapters_kept() -> Iterator[None]:
 
     It would move them to the base's device, `meta`. They are drawn as on a whole model.
     """
+    from peft.tuners.lora import LoraModel
     from peft.tuners.tuners_utils import BaseTunerLayer
 
-    move = BaseTunerLayer._move_adapter_to_device_of_base_layer
+    move, replace = BaseTunerLayer._move_adapter_to_device_of_base_layer, LoraModel._replace_module
 
     def stay(layer: Any, name: str, device: torch.device | None = None) -> None:
-        move(layer, name, device or torch.device("cpu"))
+        on_meta = next(layer.get_base_layer().parameters()).device.type == "meta"
+        move(layer, name, torch.device("cpu") if on_meta else device)
+
+    def put(model: Any, parent: Any, name: str, new: Any, old: Any) -> None:
+        if next(old.parameters()).device.type == "meta":
+            setattr(parent, name, new)
+        else:
+            replace(model, parent, name, new, old)
 
     BaseTunerLayer._move_adapter_to_device_of_base_layer = stay
+    LoraModel._replace_module = put
     try:
         yield
     finally:
         BaseTunerLayer._move_adapter_to_device_of_base_layer = move
+        LoraModel._replace_module = replace
 
 
 @torch.no_grad()
@@ -79,6 +92,8 @@ def read_weights(model: Any, folder: Path, device: torch.device) -> None:
     for name, parameter in model.named_parameters(remove_duplicate=False):
         if parameter.device.type == "meta":
             names.setdefault(parameter, []).append(name)
+    if not names:
+        return
     files = _Files(folder, plain_model(model))
     found = {parameter: files.key(own) for parameter, own in names.items()}
     values: dict[str, Parameter] = {}
@@ -125,19 +140,19 @@ def plain_name(name: str) -> str:
 
 def name_on_disk(model: Any, name: str) -> str:
     """What a weight of the (plain) model is called in its files."""
-    from transformers.core_model_loading import apply_renamings
+    from transformers.core_model_loading import WeightRenaming, apply_renamings
 
-    back = [change.reverse_transform() for change in reversed(_renamings(model))]
+    changes = reversed(model._weight_conversions or [])
+    back = [change.reverse_transform() for change in changes if isinstance(change, WeightRenaming)]
     renamed: str = apply_renamings(name, back)
     return renamed
 
 
 def _renamings(model: Any) -> list[Any]:
     """How transformers renames weights of this model's files; UserError if it rebuilds some."""
-    from transformers.conversion_mapping import get_model_conversion_mapping
     from transformers.core_model_loading import WeightRenaming
 
-    changes: list[Any] = get_model_conversion_mapping(model)
+    changes: list[Any] = model._weight_conversions
     if any(not isinstance(change, WeightRenaming) for change in changes):
         raise UserError(
             f"models of type '{model.config.model_type}' cannot be read in parts yet",
@@ -206,4 +221,4 @@ class _Files:
         file, own = self.where[key]
         if file != self.file:
             self.file, self.handle = file, self.open(file, framework="pt")
-        return self.handle.get_slice(own)
+        return self.handle.get_slice(own)  # type: ignore[no-untyped-call]

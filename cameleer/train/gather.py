@@ -66,8 +66,10 @@ def save_weights(
         _save_config(folder, plain, dtype)
 
 
-def require_foldable(model: Any) -> None:
-    """UserError for adapters that `save_weights` could not fold in."""
+def require_foldable(model: Any, adapted: bool) -> None:
+    """UserError for adapters, if the model has any, that `save_weights` could not fold in."""
+    if not adapted:
+        return
     for name, parameter in model.named_parameters():
         if parameter.requires_grad and ".lora_A." not in name and ".lora_B." not in name:
             raise UserError(
@@ -112,7 +114,8 @@ def _folded(value: Tensor, path: str, owner: Any, adapters: dict[str, Tensor]) -
     (name,) = owner.active_adapters
     a, b = (whole(adapters[f"{path}.lora_{which}.{name}.weight"]).float() for which in "AB")
     delta = owner.scaling[name] * (b @ a)
-    return base.float() + (delta.T if owner.fan_in_fan_out else delta)
+    folded: Tensor = base.float() + (delta.T if owner.fan_in_fan_out else delta)
+    return folded
 
 
 def _in_files(pieces: list[_Piece]) -> list[list[_Piece]]:

@@ -60,7 +60,7 @@ from cameleer.train.gather import require_foldable, save_weights
 from cameleer.train.loss import SHAPES, head_in_chunks, supervised_loss
 from cameleer.train.optim import AdamW, learning_rate
 from cameleer.train.pace import Pace, peak_memory
-from cameleer.train.parallel import Ranks, joined
+from cameleer.train.parallel import Ranks, joined, require_for_ranks
 from cameleer.train.plan import model_config
 from cameleer.train.planned import Planned
 from cameleer.train.reduction import StepTotals, token_weights
@@ -219,13 +219,15 @@ class _Run:
         self.lengths = self.tokens.lengths.tolist()
         self.steps = self._steps()
         self.device, self.dtype = device_and_dtype(config.precision)
+        if ranks.world > 1:
+            require_for_ranks(config)
         self.planned = Planned(
             config, model_config(str(base))[0], self.tokens, self.device, self.dtype, ranks.world
         )
         self.model = self._model(base)
         self.optimizer = AdamW(self.model, config)
         self.watch = Watch(self.tokens, data, stopped, config.stop_on_spike)
-        self.pace = Pace(self.model, self.device, self.dtype)
+        self.pace = Pace(self.model, self.device, self.dtype, ranks.world)
 
     def _held_out(self, data: Path) -> HeldOut | None:
         """What is kept from training to validate on, if anything is."""
@@ -264,32 +266,32 @@ class _Run:
 
     def _model(self, base: Path) -> Any:
         """The model to train, with its adapters if any; on many ranks each reads its own part."""
-        lora, ranks = self.config.lora, self.ranks
-        torch.manual_seed(self.config.seed)  # adapters start from random numbers
-        allow_tf32(self.config.tf32)
-        if ranks.world == 1:
-            if self.config.quantization:
-                model = load_nf4(base, self.dtype, ATTENTION, self.device)
-            else:
-                model = load_model(base, self.dtype, ATTENTION).to(self.device)
-            if self.config.use_liger_kernel:
-                use_liger_kernel(model)
-            require_packing(model)
-            model = add_lora(model, lora) if lora else model
+        config, ranks, alone = self.config, self.ranks, self.ranks.world == 1
+        torch.manual_seed(config.seed)  # adapters start from random numbers
+        allow_tf32(config.tf32)
+        if config.quantization:
+            model = load_nf4(base, self.dtype, ATTENTION, self.device)
+        elif alone:
+            model = load_model(base, self.dtype, ATTENTION).to(self.device)
         else:
             model = empty_model(base, self.dtype, ATTENTION)
+        if config.use_liger_kernel:
+            use_liger_kernel(model)
+        if alone:
+            require_packing(model)
+        if config.lora:
             with adapters_kept():
-                model = add_lora(model, lora) if lora else model
-            if lora:
-                require_foldable(model)
+                model = add_lora(model, config.lora)
+        if not alone:
+            require_foldable(model, config.lora is not None)
             ranks.shard(model)
             read_weights(model, base, self.device)
             require_packing(model)
         self._require_room(model)
         head_in_chunks(model)
         ranks.let_go(model)
-        checkpoint_layers(model, self.config.gradient_checkpointing, self.planned.checkpointed)
-        if self.config.torch_compile:
+        checkpoint_layers(model, config.gradient_checkpointing, self.planned.checkpointed)
+        if config.torch_compile:
             compile_layers(model)
         return model.train()
 
@@ -327,7 +329,7 @@ class _Run:
             note(f"resuming after step {state['step']} of {self.steps}")
         log = self._log(state["step"])
         if self.validation and not state["step"]:
-            row = self.validation.at(0, self.model, self._tried)
+            row = self._validated(self.validation, 0)
             if log:
                 log.append(row)
         with progress("train", self.steps, state["step"]) as ticker:
@@ -340,7 +342,7 @@ class _Run:
                 except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
                     raise _out_of_memory(error, step, self.config) from None
                 if self.validation and self.validation.due(step + 1, self.steps):
-                    row |= self.validation.at(step + 1, self.model, self._tried)
+                    row |= self._validated(self.validation, step + 1)
                 self.watch.take_up([row])
                 if log:
                     log.append(row)
@@ -362,6 +364,11 @@ class _Run:
         log = MetricsLog(self.folder, done, self.config.report_to, self.config.deciding())
         self.watch.take_up(row for row in log.rows if row["step"])
         return log
+
+    def _validated(self, validation: Validation, step: int) -> dict[str, Any]:
+        row = validation.at(step, self.model, self._tried)
+        self.ranks.let_go(self.model)
+        return row
 
     def _save(self, done: int, state: dict[str, Any]) -> None:
         try:

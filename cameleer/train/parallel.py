@@ -21,13 +21,15 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
 from cameleer.core import console
 from cameleer.core.errors import UserError
+from cameleer.model.memory import decoder_layers
+from cameleer.train.config import TrainSettings
 from cameleer.train.launch import rank_and_world
 
 A = TypeVar("A")
@@ -99,7 +101,7 @@ class Ranks:
             "mp_policy": MixedPrecisionPolicy(reduce_dtype=torch.float32),
             "ignored_params": kept,
         }
-        for layer in decoder_layers(model):
+        for layer in decoder_layers(model):  # of a model without such, all is gathered at once
             fully_shard(layer, **how)
         fully_shard(model, **how)
         for module in model.modules():
@@ -116,12 +118,6 @@ class Ranks:
             model.reshard()
 
 
-def decoder_layers(model: Any) -> list[nn.Module]:
-    """The modules that transformers says must stay on one device: the layers."""
-    names = set(getattr(model, "_no_split_modules", None) or ())
-    return [module for module in model.modules() if type(module).__name__ in names]
-
-
 def is_quantised(parameter: Tensor) -> bool:
     """Whether these are packed numbers of bitsandbytes; their storage may call itself bf16."""
     return type(parameter).__name__ == "Params4bit"
@@ -130,6 +126,17 @@ def is_quantised(parameter: Tensor) -> bool:
 def whole(tensor: Tensor) -> Tensor:
     """A weight as one rank would have it; all ranks must ask for the same ones, in one order."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def require_for_ranks(config: TrainSettings) -> None:
+    """UserError for settings that only one rank can have."""
+    for field, only in (("optim", "adamw_torch_fused"), ("offload_optimizer", False)):
+        if getattr(config, field) != only:
+            raise UserError(
+                f"{getattr(config, field)} is for one rank; on many, the moments are shared out",
+                field=field,
+                hint=f"set it to {str(only).lower()}",
+            )
 
 
 @contextmanager
@@ -149,13 +156,14 @@ def joined() -> Iterator[Ranks]:
     try:
         yield Ranks(rank, world, init_device_mesh(kind, (world,)))
         dist.barrier()
-        dist.destroy_process_group()
     except BaseException as error:
         if rank:
             time.sleep(LET_THE_FIRST_SPEAK)
             console.silence(False)
             _tell(rank, error)
         raise
+    dist.destroy_process_group()
+    console.silence(False)
 
 
 def _take_device() -> str:
