@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -42,8 +43,8 @@ from cameleer.train.restated import Restated, restated, stretches, weights_by_ha
 READ = 1000  # conversations among which some are chosen
 CHOSEN = 4
 SHORT = 96  # tokens; conversations up to so many are preferred, so that a proof takes seconds
-TIGHT = {"loss": 1e-6, "gradient": 1e-4}  # float32, relative
-ROUNDING = 8.0  # times what rounding does to the restatement itself
+TIGHT = {"loss": 1e-6, "gradient": 5e-4}  # float32, relative
+ROUNDING = 4.0  # times what rounding does to the restatement itself
 SAMPLE = 1 << 16  # numbers of each weight's gradient that are compared, evenly spaced
 SMALL = 1 << 29  # weights up to which ranks are started, trained ones up to which states are saved
 LAST = 4  # steps of the run that is broken off in the middle
@@ -150,20 +151,23 @@ def _gradients(model: Any) -> dict[str, Tensor]:
     return found
 
 
-def _apart(one: _Learned, other: _Learned) -> dict[str, float]:
-    """Relative differences: of the losses, and of the gradient of the weight that differs most.
+def _apart(one: _Learned, other: _Learned, precision: str) -> dict[str, float]:
+    """Relative differences: of the losses, and of the gradients.
 
-    A weight with next to no gradient is measured by a thousandth of the largest.
+    In float32 the gradient is that of the weight that differs most, one with next to none being
+    measured by a thousandth of the largest; rounded ones are measured over all weights.
     """
     if one.gradients.keys() != other.gradients.keys():
-        return {"loss": float("inf"), "gradient": float("inf")}
-    norms = {name: float(gradient.norm()) for name, gradient in other.gradients.items()}
-    floor = 1e-3 * max(norms.values())
-    worst = max(
-        float((one.gradients[name] - gradient).norm()) / max(norms[name], floor, 1e-30)
-        for name, gradient in other.gradients.items()
-    )
-    return {"loss": abs(one.loss - other.loss) / max(abs(other.loss), 1e-30), "gradient": worst}
+        return {"loss": math.inf, "gradient": math.inf}
+    sizes = {name: float(gradient.norm()) for name, gradient in other.gradients.items()}
+    off = {name: float((one.gradients[name] - other.gradients[name]).norm()) for name in sizes}
+    floor = 1e-3 * max(sizes.values())
+    worst = max(off[name] / max(size, floor, 1e-30) for name, size in sizes.items())
+    overall = math.hypot(*off.values()) / max(math.hypot(*sizes.values()), 1e-30)
+    return {
+        "loss": abs(one.loss - other.loss) / max(abs(other.loss), 1e-30),
+        "gradient": worst if precision == "fp32" else overall,
+    }
 
 
 class _Proof:
@@ -198,7 +202,7 @@ class _Proof:
             if exact is None:
                 found += self._template(run)
             plain = self._plain(run)
-            limits = TIGHT if exact is None else _rounded(_apart(plain, exact), dtype)
+            limits = TIGHT if exact is None else _rounded(_apart(plain, exact, precision), dtype)
             found += self._masked(run, precision)
             found += self._losses(run, precision, plain, limits, shared)
             exact = exact or plain
@@ -352,11 +356,14 @@ class _Proof:
         shared: dict[str, _Learned],
     ) -> list[Check]:
         """Training's own way: in one row, in two micro-batches, and each conversation alone."""
-        why = (
-            "relative; float32"
-            if precision == "fp32"
-            else (f"relative; {ROUNDING:.0f} x what {precision} makes of the plain restatement")
+        exact = precision == "fp32"
+        rounding = (
+            "" if exact else f"; at most {ROUNDING:.0f} x what rounding makes of the plain one"
         )
+        why = {
+            "loss": f"relative{rounding}",
+            "gradient": f"relative, {'the worst weight' if exact else 'all weights'}{rounding}",
+        }
         said = " (by loss_reduction token)" if self.config.loss_reduction == "paper" else ""
         ours = _learn(run, self.rows, self.config.loss_reduction)
         two = _learn(run, self.rows, self.token_wise)
@@ -369,9 +376,9 @@ class _Proof:
             f"accumulated = one batch{said}": (two, one_row),
         }
         return [
-            Check(f"{shows}: {what}", precision, apart, limits[what], why)
+            Check(f"{shows}: {what}", precision, apart, limits[what], why[what])
             for shows, (one, other) in pairs.items()
-            for what, apart in _apart(one, other).items()
+            for what, apart in _apart(one, other, precision).items()
         ]
 
     # ---- ranks and resuming
@@ -536,8 +543,8 @@ def _started(folder: Path) -> str | None:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode == 0:
         return None
-    lines = [line for line in done.stderr.splitlines() if "Error" in line] or ["no reason given"]
-    return f"two ranks ended: {lines[0].strip()[:200]}"
+    said = re.search(r"^(?:\[rank\d\]: )?[\w.]*Error: (.*)", done.stderr, re.MULTILINE)
+    return f"two ranks ended: {said[1] if said else f'code {done.returncode}'}"
 
 
 def _on_a_rank(folder: Path) -> None:
@@ -559,7 +566,7 @@ def _on_a_rank(folder: Path) -> None:
             learned = _learn(run, facts["rows"], config.loss_reduction)
             wanted = load_file(file)
             loss = float(wanted.pop(""))
-            apart[file.stem] = _apart(learned, _Learned(loss, wanted))
+            apart[file.stem] = _apart(learned, _Learned(loss, wanted), file.stem)
         if ranks.first:
             write_json(folder / "apart.json", apart)
 
