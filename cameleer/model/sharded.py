@@ -20,6 +20,7 @@ from torch.nn import Parameter
 
 from cameleer.core.errors import UserError
 from cameleer.core.files import read_json
+from cameleer.model.bnb import bitsandbytes
 from cameleer.model.load import quiet
 
 
@@ -57,6 +58,7 @@ def adapters_kept() -> Iterator[None]:
 
     It would move them to the base's device, `meta`. They are drawn as on a whole model.
     """
+    bitsandbytes()  # before peft imports it
     from peft.tuners.lora import LoraModel
     from peft.tuners.tuners_utils import BaseTunerLayer
 
