@@ -12,6 +12,7 @@ from cameleer.cli.options import (
     Output,
     Overrides,
     group,
+    out_file,
     out_folder,
     rounded,
     show,
@@ -34,15 +35,53 @@ def train_run(
     from cameleer.train.config import TrainConfig
 
     read = load_config(config, TrainConfig, overrides or ())
+    from cameleer.train.launch import rank_and_world
     from cameleer.train.loop import train as fine_tune
 
     folder = fine_tune(read, out_folder(output))
+    if rank_and_world()[0]:
+        return  # the first rank speaks for all
     outcome = read_json(folder / "manifest.json")["outcome"]
     outcome.pop("counts", None)
     shown = {key: value for key, value in outcome.items() if not isinstance(value, dict)}
     for when in ("before", "after") if "validation" in outcome else ():
         shown[f"validation loss {when}"] = outcome["validation"][when]["loss"]
     show(json, {"folder": str(folder), **outcome}, "", [rounded(shown)])
+
+
+@app.command("launch")
+def train_launch(
+    config: Path,
+    output: Output,
+    overrides: Overrides = None,
+    nodes: Annotated[int, typer.Option(min=1, help="Machines.")] = 1,
+    gpus: Annotated[int, typer.Option(min=1, help="Ranks on each.")] = 1,
+    sbatch: Annotated[Path | None, typer.Option(help="Write a script for Slurm here.")] = None,
+    ray: Annotated[str | None, typer.Option(help="Run on the Ray cluster at this address.")] = None,
+    json: Json = False,
+) -> None:
+    """Fine-tune on many GPUs: print the command for one machine, or the Slurm script for several.
+
+    Example: `cameleer train launch sft.yaml --nodes 4 --gpus 8 --sbatch sft.sh -o models/tulu`
+    """
+    from cameleer.core.config import load_config
+    from cameleer.core.files import replacing
+    from cameleer.train.config import TrainConfig
+    from cameleer.train.launch import Launch
+
+    load_config(config, TrainConfig, overrides or ())  # mistakes are told before a job is queued
+    launch = Launch(config, overrides or (), output, nodes, gpus)
+    if ray is not None:
+        launch.by_ray(ray)
+        return
+    text = launch.sbatch() if sbatch or nodes > 1 else launch.torchrun() + "\n"
+    if sbatch:
+        with replacing(out_file(sbatch)) as handle:
+            handle.write(text)
+    if json:
+        emit_json({"script": text, "file": str(sbatch) if sbatch else None})
+    else:
+        typer.echo(f"sbatch {sbatch}" if sbatch else text, nl=bool(sbatch))
 
 
 @app.command("show")
