@@ -1,6 +1,7 @@
 """Self-Instruct: the 82K file by both rules, the seed tasks where only they are there."""
 
 import json
+import random
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,7 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("encode", "nested"):
         monkeypatch.setattr(
             f"cameleer.data.{module}.instruct",
-            lambda job, i, c, o: (
+            lambda job, draw, i, c, o: (
                 f"{i.strip()}\n\n" + (f"{c.strip()}\n\n" if c else ""),
                 o.strip(),
             ),
@@ -136,7 +137,9 @@ def test_one_template_is_drawn_for_each_instance(
     monkeypatch.setattr("cameleer.data.nested.instruct", draw)
     write(tmp_path / SEEDS, TASKS)
     read(tmp_path)
-    assert [given[1:] for given in drawn] == [
+    stream = random.Random(42)
+    assert [given[1] for given in drawn] == [stream.random() for _ in drawn]
+    assert [given[2:] for given in drawn] == [
         ("Give the opposite.", "dry", "wet"),
         ("Give the opposite.", "hot", "cold"),
         (" ", "x", "y"),

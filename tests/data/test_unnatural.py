@@ -43,7 +43,7 @@ def read(root: Path, rule: Rule = "fixed", **more: Any) -> tuple[list[Conversati
 def plain(monkeypatch: pytest.MonkeyPatch) -> None:
     """One template in place of a drawn one."""
     monkeypatch.setattr(
-        "cameleer.data.nested.instruct", lambda job, i, c, o: (f"{i}\n\n{c}\n\n", o.strip())
+        "cameleer.data.nested.instruct", lambda job, draw, i, c, o: (f"{i}\n\n{c}\n\n", o.strip())
     )
 
 
