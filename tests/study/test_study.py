@@ -38,7 +38,8 @@ def records(path: Path) -> list[dict[str, Any]]:
 def untimed(value: Any) -> Any:
     """A record without what another run may take longer for."""
     if isinstance(value, dict):
-        times = ("seconds", "tokens_per_second", "finished", "peak_memory_gib")
+        times = {"seconds", "tokens_per_second", "finished", "peak_memory_gib"}
+        times |= {"mfu", "memory_gib", "seconds_left", "planned"}
         return {k: untimed(v) for k, v in value.items() if k not in times}
     return value
 
