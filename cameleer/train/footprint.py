@@ -275,7 +275,7 @@ def trace(model: Any, tokens: int, supervised: int, layout: Held) -> Footprint:
         for handle in handles:
             handle.remove()
         model.zero_grad(set_to_none=True)
-    return Footprint(tokens, max(1, count - 2), marks.parts())
+    return Footprint(tokens, max(0, count - 2), marks.parts())
 
 
 def decoder_layers(model: Any) -> tuple[str, Any]:
@@ -318,7 +318,6 @@ class _Marks:
 
     def listen(self, layers: Any, head: Any) -> list[Any]:
         """Set marks before the second and the last layer and the head, forward and backward."""
-        second, last = layers[1 if len(layers) > 2 else 0], layers[-1]
 
         def before(name: str) -> Callable[..., None]:
             def mark(_: Any, args: Any, kwargs: dict[str, Any]) -> None:
@@ -331,8 +330,16 @@ class _Marks:
 
             return mark
 
-        hooked = ((second, "second"), (last, "last"), (head, "head"))
+        hooked = [(layers[-1], "last"), (head, "head")]
+        if len(layers) > 2:
+            hooked.insert(0, (layers[1], "second"))
         return [m.register_forward_pre_hook(before(name), with_kwargs=True) for m, name in hooked]
+
+    def _at(self, name: str) -> tuple[int, int, int]:
+        """A mark; where there is none, as there are fewer layers, the one that comes next."""
+        if name in self.found:
+            return self.found[name]
+        return self._at({"second": "last", "second back": "last back", "last back": "end"}[name])
 
     def parts(self) -> dict[str, Part]:
         """The parts between the marks that were set, in order."""
@@ -347,6 +354,6 @@ class _Marks:
         )
         made = {}
         for name, begin, end in order:
-            (before, _, had), (after, peak, has) = self.found[begin], self.found[end]
+            (before, _, had), (after, peak, has) = self._at(begin), self._at(end)
             made[name] = Part(after - before, peak - before, has - had)
         return made

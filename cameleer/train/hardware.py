@@ -26,7 +26,7 @@ class Hardware:
     an hour, None where nothing is rented; efficiency: share of `flops` that a training step reaches
     (see EFFICIENCY); process: bytes that are held before the model is there (the libraries; on a
     GPU their kernels and handles); kernels: most that oneDNN makes for the shapes that it meets;
-    slack: share of all tensors that an allocator holds beyond what is asked for.
+    slack: what an allocator holds beyond the tensors that each step makes and drops, as a share.
     """
 
     name: str
@@ -56,9 +56,9 @@ EFFICIENCY = {
     "cpu": 0.54,  # dev/LOG.md: 470 tokens/s of 0.75 GFLOP where products alone reach 0.65 TFLOP/s
 }
 CPU_PROCESS = 0.55 * GIB
-CPU_KERNELS, CPU_SLACK = 0.12 * GIB, 0.025  # fitted to ten runs of bench/plan.py (dev/LOG.md)
-KERNELS = 2  # bytes a weight, up to that: models of few layers and a small vocabulary have fewer
-GPU_PROCESS, GPU_SLACK = 0.8 * GIB, 0.03  # not measured by us
+CPU_KERNELS, CPU_SLACK = 0.096 * GIB, 0.19  # fitted to 22 runs of bench/plan.py (dev/LOG.md)
+KERNELS = 3  # bytes a weight, up to that: models of few layers and a small vocabulary have fewer
+GPU_PROCESS, GPU_SLACK = 0.8 * GIB, 0.05  # not measured by us
 QLORA_SPEED = 0.78  # of LoRA's: weights are unpacked in each pass (torchtune, 2,413 of 3,083)
 
 

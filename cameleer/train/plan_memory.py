@@ -152,7 +152,7 @@ class Anatomy:
         loss.CHUNK["meta"] = loss.CHUNK["cuda" if self.gpu else "cpu"]
         loss.BLOCK["meta"] = loss.BLOCK["cuda" if self.gpu else "cpu"]
         found = trace(model, tokens, min(learned, tokens - 1), Held(lengths))
-        return replace(found, between=max(1, self.layers - 2))
+        return replace(found, between=max(0, self.layers - 2))
 
     def memory(
         self, way: Way, hardware: Hardware, ranks: int, tokens: int, checkpointed: int, more: bool
@@ -181,9 +181,9 @@ class Anatomy:
         else:
             parts = {"gradients": gradients, "activations": 0.0, "loss": 0.0}
             parts |= {"workspace": updating - gradients}
-        held = sum(kept.values()) + sum(parts.values())
+        dropped = parts["activations"] + parts["loss"] + parts["workspace"]
         kernels = min(hardware.kernels, KERNELS * self.weights.all)
-        beside = hardware.process + kernels + hardware.slack * held
+        beside = hardware.process + kernels + hardware.slack * dropped
         return Memory(**kept, **parts, process=beside)
 
     def _each(self, way: Way) -> BytesPerWeight:
