@@ -56,7 +56,7 @@ def unpacked(folder: Path) -> tuple[Tensor, dict[str, Tensor]]:
     ids, supervised = row()
     labels = torch.where(supervised, ids[0], -100)
     total = torch.zeros(())
-    for own, wanted in zip(ids.split(LENGTHS, 1), labels.split(LENGTHS), strict=True):
+    for own, wanted in zip(torch.split(ids, LENGTHS, 1), torch.split(labels, LENGTHS), strict=True):
         if len(wanted) > 1:
             logits = model(input_ids=own, use_cache=False).logits[0, :-1]
             total = total + F.cross_entropy(logits, wanted[1:], ignore_index=-100, reduction="sum")
