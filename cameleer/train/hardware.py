@@ -56,7 +56,7 @@ EFFICIENCY = {
     "cpu": 0.54,  # dev/LOG.md: 470 tokens/s of 0.75 GFLOP where products alone reach 0.65 TFLOP/s
 }
 CPU_PROCESS = 0.55 * GIB
-CPU_KERNELS, CPU_SLACK = 0.096 * GIB, 0.19  # fitted to 22 runs of bench/plan.py (dev/LOG.md)
+CPU_KERNELS, CPU_SLACK = 0.096 * GIB, 0.19  # fitted to 20 runs of bench/plan.py (dev/LOG.md)
 KERNELS = 3  # bytes a weight, up to that: models of few layers and a small vocabulary have fewer
 GPU_PROCESS, GPU_SLACK = 0.8 * GIB, 0.05  # not measured by us
 QLORA_SPEED = 0.78  # of LoRA's: weights are unpacked in each pass (torchtune, 2,413 of 3,083)
