@@ -29,8 +29,8 @@ H100 = HARDWARE["h100-80g"]
 @pytest.fixture(scope="module")
 def llama() -> Planner:
     """LLaMA 7B on an H100, as the paper trains it."""
-    settings = {"model": "huggyllama/llama-7b", "data": "not/here", "train_batch_rows": 128}
-    return planner(TrainConfig(**settings), H100, 1e6)
+    config = TrainConfig(model="huggyllama/llama-7b", data=Path("not/here"), train_batch_rows=128)
+    return planner(config, H100, 1e6)
 
 
 def other(plan: Planner, hardware: str = "h100-80g", **changes: Any) -> Planner:
