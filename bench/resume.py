@@ -83,7 +83,7 @@ def prepared(folder: Path, steps: int) -> Path:
         ]
         rows.append({"id": str(number), "source": "made", "messages": turns})
     write_jsonl(folder / "data.jsonl", rows)
-    settings = {"model": str(folder / "model"), "data": str(folder / "data.jsonl")}
+    settings: dict[str, Any] = {"model": str(folder / "model"), "data": str(folder / "data.jsonl")}
     settings |= {"max_seq_length": 128, "max_steps": steps, "num_train_epochs": 9}
     write_json(folder / "run.yaml", {**settings, "save_steps": 3})  # JSON is YAML
     return folder / "run.yaml"

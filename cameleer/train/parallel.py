@@ -35,7 +35,7 @@ from cameleer.train.launch import rank_and_world
 A = TypeVar("A")
 
 PATIENCE = timedelta(hours=2)  # others wait so long while the first rank tokenises
-LET_THE_FIRST_SPEAK = 2.0  # seconds; torchrun ends us meanwhile if the first rank failed as well
+LET_THE_FIRST_SPEAK = 10.0  # seconds; torchrun ends us meanwhile if the first rank failed as well
 
 
 @dataclass(frozen=True)

@@ -106,7 +106,8 @@ def test_a_full_disk_keeps_the_state_before(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    real = checkpoint.save_file
+    from safetensors.torch import save_file as real
+
     calls = []
 
     def full(state: Any, file: Path) -> None:
@@ -151,7 +152,8 @@ def test_a_disk_too_full_for_the_checkpoint(
 def test_out_of_memory_says_what_to_set(
     error: RuntimeError, config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = loop.supervised_loss
+    from cameleer.train.loss import supervised_loss as real
+
     calls = []
 
     def most(*given: Any) -> Any:

@@ -84,7 +84,7 @@ def test_ray_starts_every_rank(monkeypatch: pytest.MonkeyPatch) -> None:
         assert check
         started.append((words[1:], env["RANK"], env["WORLD_SIZE"], env["MASTER_ADDR"]))
 
-    monkeypatch.setitem(sys.modules, "ray", ray)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "ray", ray)
     monkeypatch.setattr("cameleer.train.launch.subprocess.run", run)
     monkeypatch.setattr(Worker, "address", lambda _: "10.0.0.7:4000")
     Launch(Path("a.yaml"), [], Path("out"), 1, 2).by_ray("auto")
@@ -94,6 +94,6 @@ def test_ray_starts_every_rank(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_ray_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "ray", None)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UserError, match=r"pip install 'cameleer\[ray\]'"):
         LAUNCH.by_ray("auto")
