@@ -116,11 +116,11 @@ def _part(like: Parameter, files: _Files, key: str, device: torch.device) -> Ten
             file=files.folder,
         )
     if not isinstance(like, DTensor):
-        return files.rows(key, 0, None).to(device, like.dtype)
+        return files.rows(key, 0, None).to(device, like.dtype, copy=True)
     shape, offset = compute_local_shape_and_global_offset(
         like.shape, like.device_mesh, like.placements
     )
-    local = files.rows(key, offset[0], offset[0] + shape[0]).to(device, like.dtype)
+    local = files.rows(key, offset[0], offset[0] + shape[0]).to(device, like.dtype, copy=True)
     return DTensor.from_local(
         local.contiguous(),
         like.device_mesh,
