@@ -41,6 +41,8 @@ docs: $(VENV)/.dev  ## write the reference of commands and plug-ins anew from th
 bench: $(VENV)/.dev  ## speed and memory beside peers (installs them into their own environments)
 	$(BIN)/python -m bench.data
 	$(BIN)/python -m bench.sft
+	$(BIN)/python -m bench.plan
+	$(BIN)/python -m bench.resume
 	$(BIN)/python -m bench.eval
 
 clean:  ## remove what the targets made here

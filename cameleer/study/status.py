@@ -77,8 +77,9 @@ def _state(stage: Stage) -> str:
     for name, unit in (("metrics.jsonl", "steps"), ("samples.jsonl", "items")):
         log = stage.partial / name
         if log.is_file():
-            lines = log.read_bytes().count(b"\n")
-            return f"{lines} {unit} so far"
+            lines = log.read_bytes().splitlines()
+            done = sum(not line.startswith(b'{"step": 0,') for line in lines)  # before training
+            return f"{done} {unit} so far"
     return "begun" if stage.partial.exists() else "to do"
 
 

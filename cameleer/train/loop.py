@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
 from cameleer.chat.template import template_named
@@ -28,25 +25,14 @@ from cameleer.data.loader import (
     say_what_was_left_out,
     tokenise,
 )
-from cameleer.model.adapters import add_lora, load_nf4
-from cameleer.model.attention import NAME as ATTENTION
-from cameleer.model.attention import Documents, positions
+from cameleer.model.attention import Documents
 from cameleer.model.load import (
     device_and_dtype,
-    load_model,
     load_tokenizer,
     model_fingerprint,
     model_folder,
     quiet,
 )
-from cameleer.model.memory import (
-    allow_tf32,
-    checkpoint_layers,
-    compile_layers,
-    use_liger_kernel,
-)
-from cameleer.model.packing import require_packing, require_vocabulary, room
-from cameleer.model.sharded import adapters_kept, empty_model, read_weights
 from cameleer.train.checkpoint import (
     NotSavedError,
     disk_full,
@@ -56,8 +42,11 @@ from cameleer.train.checkpoint import (
     save_tokenizer,
 )
 from cameleer.train.config import TrainConfig
-from cameleer.train.gather import require_foldable, save_weights
-from cameleer.train.loss import SHAPES, head_in_chunks, supervised_loss
+from cameleer.train.gather import save_weights
+from cameleer.train.lanes import Lanes
+from cameleer.train.loss import supervised_loss
+from cameleer.train.micro_batch import MicroBatch, micro_batch, supervised_counts
+from cameleer.train.model_to_train import model_to_train, require_room
 from cameleer.train.optim import AdamW, learning_rate
 from cameleer.train.pace import Pace, peak_memory
 from cameleer.train.parallel import Ranks, joined, require_for_ranks
@@ -139,59 +128,6 @@ def conversations_file(data: Path) -> Path:
     return file
 
 
-@dataclass(frozen=True)
-class MicroBatch:
-    """Rows laid one behind the other: ids and positions [1, tokens], supervised [tokens].
-
-    documents: their indices; lengths: of them, the filling at the end included; counts: supervised
-    tokens of each, again with the filling; tokens: all without it.
-    """
-
-    ids: Tensor
-    positions: Tensor
-    supervised: Tensor
-    documents: list[int]
-    lengths: list[int]
-    counts: list[int]
-    tokens: int
-
-
-def micro_batch(rows: list[Row], tokens: Tokens, device: torch.device) -> MicroBatch:
-    """The tensors of some rows; what lies across two documents is never attended to.
-
-    They are filled up to a multiple of SHAPES by a document that nothing is learned of: matrices of
-    few different shapes are multiplied by few different kernels, and each costs time and memory.
-    """
-    documents = [index for row in rows for index in row]
-    spans = [slice(tokens.starts[index], tokens.starts[index + 1]) for index in documents]
-    ids = _joined([tokens.ids[span].astype("int64") for span in spans])
-    mask = _joined([tokens.supervised[span].copy() for span in spans], torch.bool)
-    lengths = [int(span.stop - span.start) for span in spans]
-    filling = -len(ids) % SHAPES if rows else SHAPES  # without rows: others wait for this rank
-    if filling:
-        ids, mask = F.pad(ids, (0, filling)), F.pad(mask, (0, filling))
-        lengths.append(filling)
-    return MicroBatch(
-        ids[None].to(device),
-        positions(lengths).to(device),
-        mask.to(device),
-        documents,
-        lengths,
-        [int(part.sum()) for part in torch.split(mask, lengths)],
-        len(ids) - filling,
-    )
-
-
-def _supervised(rows: list[Row], tokens: Tokens) -> list[int]:
-    """Supervised tokens of each document of some rows."""
-    spans = [slice(tokens.starts[i], tokens.starts[i + 1]) for row in rows for i in row]
-    return [int(tokens.supervised[span].sum()) for span in spans]
-
-
-def _joined(parts: list[NDArray[Any]], dtype: torch.dtype = torch.long) -> Tensor:
-    return torch.cat([torch.zeros(0, dtype=dtype), *(torch.from_numpy(part) for part in parts)])
-
-
 class _Run:
     """One run of the loop: on one process, or on each of many ranks the same."""
 
@@ -224,7 +160,12 @@ class _Run:
         self.planned = Planned(
             config, model_config(str(base))[0], self.tokens, self.device, self.dtype, ranks.world
         )
-        self.model = self._model(base)
+        self.model = model_to_train(
+            config, base, self.device, self.dtype, ranks, self.planned.checkpointed
+        )
+        tried = [self.validation.tokens] if self.validation else []
+        require_room(self.model, self.tokenizer, [self.tokens, *tried])
+        self.lanes = Lanes(self.model, alone=ranks.world == 1)
         self.optimizer = AdamW(self.model, config)
         self.watch = Watch(self.tokens, data, stopped, config.stop_on_spike)
         self.pace = Pace(self.model, self.device, self.dtype, ranks.world)
@@ -264,37 +205,6 @@ class _Run:
         say_what_was_left_out(tokens.counts, config.max_seq_length)
         return tokens
 
-    def _model(self, base: Path) -> Any:
-        """The model to train, with its adapters if any; on many ranks each reads its own part."""
-        config, ranks, alone = self.config, self.ranks, self.ranks.world == 1
-        torch.manual_seed(config.seed)  # adapters start from random numbers
-        allow_tf32(config.tf32)
-        if config.quantization:
-            model = load_nf4(base, self.dtype, ATTENTION, self.device)
-        elif alone:
-            model = load_model(base, self.dtype, ATTENTION).to(self.device)
-        else:
-            model = empty_model(base, self.dtype, ATTENTION)
-        if config.use_liger_kernel:
-            use_liger_kernel(model)
-        if alone:
-            require_packing(model)
-        if config.lora:
-            with adapters_kept():
-                model = add_lora(model, config.lora)
-        if not alone:
-            require_foldable(model, config.lora is not None)
-            ranks.shard(model)
-            read_weights(model, base, self.device)
-            require_packing(model)
-        self._require_room(model)
-        head_in_chunks(model)
-        ranks.let_go(model)
-        checkpoint_layers(model, config.gradient_checkpointing, self.planned.checkpointed)
-        if config.torch_compile:
-            compile_layers(model)
-        return model.train()
-
     def _steps(self) -> int:
         """Optimizer steps of the whole run; every epoch has as many rows as the first."""
         config, world = self.config, self.ranks.world
@@ -308,19 +218,6 @@ class _Run:
             )
         steps = config.num_train_epochs * -(-rows // self.rows_of_a_step)
         return min(steps, config.max_steps or steps)
-
-    def _require_room(self, model: Any) -> None:
-        most = room(model)
-        all_tokens = [self.tokens, *([self.validation.tokens] if self.validation else [])]
-        longest = max(int(tokens.lengths.max()) for tokens in all_tokens)
-        if most is not None and longest > most:
-            raise UserError(
-                f"a conversation has {longest} tokens, the model has room for {most}",
-                field="max_seq_length",
-                hint=f"set it to {most} at most",
-            )
-        highest = max(int(tokens.ids.max()) for tokens in all_tokens)
-        require_vocabulary(model, self.tokenizer, highest)
 
     def to_the_end(self) -> dict[str, Any]:
         """Train from where the folder's state stands, save the checkpoint, say how it went."""
@@ -434,23 +331,31 @@ class _Run:
             self.ranks.world,
         )
         totals = StepTotals.of(
-            [_supervised(batch, self.tokens) for share in shares for batch in share]
+            [supervised_counts(batch, self.tokens) for share in shares for batch in share]
         )
-        micro = [micro_batch(rows, self.tokens, self.device) for rows in shares[self.ranks.rank]]
-        total, nlls = 0.0, []
-        for batch in micro:
-            weights = token_weights(batch.counts, totals, self.config.loss_reduction)
-            loss, nll = self._loss(batch, weights)
-            torch.autograd.backward(loss)
-            total += loss.item()
-            nlls.append(nll)
-        own = DocumentLosses.of(
-            [document for batch in micro for document in batch.documents],
-            [count for batch in micro for count in batch.counts[: len(batch.documents)]],
-            torch.cat(nlls).cpu(),
-        )
-        parts = self.ranks.gathered((total, own))
+        parts = [self._learn_from(batch, totals) for batch in shares[self.ranks.rank]]
+        loss, own = sum(part for part, _ in parts), DocumentLosses.joined([o for _, o in parts])
+        parts = self.ranks.gathered((loss, own))
         return sum(part for part, _ in parts), DocumentLosses.joined([o for _, o in parts]), totals
+
+    def _learn_from(self, rows: list[Row], totals: StepTotals) -> tuple[float, DocumentLosses]:
+        """Add the gradients of a micro-batch; its share of the step's loss, each document's."""
+        documents = [index for row in rows for index in row]
+        lengths = self.tokens.lengths[documents].tolist()
+        counts = supervised_counts(rows, self.tokens)
+        weights = token_weights(counts, totals, self.config.loss_reduction)
+        each = torch.split(weights, counts)
+
+        def lane(places: list[int]) -> tuple[float, DocumentLosses]:
+            batch = micro_batch([[documents[place] for place in places]], self.tokens, self.device)
+            own_weights = torch.cat([weights[:0], *(each[place] for place in places)])
+            loss, nll = self._loss(batch, own_weights)
+            torch.autograd.backward(loss)
+            own = DocumentLosses.of(batch.documents, batch.counts[: len(places)], nll.cpu())
+            return loss.item(), own
+
+        lanes = self.lanes.each(lane, self.lanes.parts(lengths))
+        return sum(loss for loss, _ in lanes), DocumentLosses.joined([own for _, own in lanes])
 
     def _loss(self, batch: MicroBatch, weights: Tensor) -> tuple[Tensor, Tensor]:
         """Its weighted sum of -log p, and each -log p; weights: [supervised]."""

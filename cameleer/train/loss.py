@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import MethodType
 from typing import Any
 
 import torch
@@ -13,7 +15,7 @@ from torch import Tensor, nn
 from cameleer.core.console import note
 from cameleer.model.attention import Documents, positions
 
-SHAPES = 64  # numbers of tokens are rounded up to a multiple of it: see cameleer.train.loop
+SHAPES = 64  # numbers of tokens are rounded up to a multiple of it: see .micro_batch
 CHUNK = {"cpu": 64 << 20, "cuda": 256 << 20}  # bytes of logits that exist at a time
 BLOCK = {"cpu": 12 << 20, "cuda": 64 << 20}  # bytes of float32 logits: on a CPU they stay in cache
 
@@ -101,14 +103,28 @@ def _only_multiplied(model: Any, head: Any) -> bool:
     return unscaled and bool(error < exact * scale.abs())
 
 
+class _Role(threading.local):
+    """What heads do in the place of their own work, in this thread."""
+
+    forward: Callable[[Tensor], Any] | None = None
+
+
+_role = _Role()
+
+
+def _forward(head: Any, hidden: Tensor) -> Any:
+    return _role.forward(hidden) if _role.forward else type(head).forward(head, hidden)
+
+
 @contextmanager
 def _acting_as(head: Any, forward: Callable[[Tensor], Any]) -> Iterator[None]:
-    """Give the head another `forward` for a while."""
-    head.forward = forward
+    """Give the head another `forward` for a while; in this thread, as others may use the model."""
+    head.forward = MethodType(_forward, head)
+    _role.forward = forward
     try:
         yield
     finally:
-        del head.forward
+        _role.forward = None
 
 
 def _fused(head: Any, hidden: Tensor, targets: Tensor, weights: Tensor) -> Any:

@@ -35,8 +35,9 @@ from cameleer.core.jsonl import read_jsonl
 from cameleer.model.attention import NAME, Documents
 from cameleer.model.load import device_and_dtype, load_tokenizer, model_folder
 from cameleer.train.config import Reduction, TrainConfig
-from cameleer.train.loop import _Run, conversations_file, micro_batch
+from cameleer.train.loop import _Run, conversations_file
 from cameleer.train.loss import supervised_loss
+from cameleer.train.micro_batch import micro_batch
 from cameleer.train.parallel import Ranks, joined, whole
 from cameleer.train.restated import Restated, restated, stretches, weights_by_hand
 

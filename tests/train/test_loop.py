@@ -25,7 +25,8 @@ from cameleer.data.loader import Tokens
 from cameleer.model.adapters import LoraSpec
 from cameleer.model.load import load_model, load_tokenizer
 from cameleer.train.config import TrainConfig
-from cameleer.train.loop import micro_batch, train
+from cameleer.train.loop import train
+from cameleer.train.micro_batch import micro_batch
 
 Make = Callable[..., TrainConfig]
 Metrics = Callable[[Path], list[dict[str, Any]]]

@@ -26,7 +26,9 @@ from cameleer.model.load import load_model
 from cameleer.train import loop
 from cameleer.train.config import TrainConfig
 from cameleer.train.loop import train
+from cameleer.train.trackers import MetricsLog
 from cameleer.train.validation import by_source, token_mean
+from cameleer.train.watch import Watch
 
 Make = Callable[..., TrainConfig]
 HELD = {"validation_conversations": 5, "eval_steps": 5}
@@ -120,7 +122,7 @@ def test_what_is_held_out_is_not_trained_on(
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     seen: list[Tokens] = []
-    real = loop.Watch
+    real = Watch
 
     def watch(tokens: Tokens, *given: Any) -> Any:
         seen.append(tokens)
@@ -160,7 +162,7 @@ def test_killed_and_gone_on(
     """After the losses of a step are written down, and before the step's own row is."""
     made = config(data=many, **HELD, save_steps=4)
     unbroken = train(made, tmp_path / "unbroken")
-    real = loop.MetricsLog.append
+    real = MetricsLog.append
 
     def append(log: Any, row: dict[str, Any]) -> None:
         if row["step"] == moment:
@@ -168,7 +170,7 @@ def test_killed_and_gone_on(
         real(log, row)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop.MetricsLog, "append", append)
+        patch.setattr(MetricsLog, "append", append)
         with pytest.raises(Killed):
             train(made, tmp_path / "run")
     train(made, tmp_path / "run")

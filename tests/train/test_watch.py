@@ -22,6 +22,7 @@ from cameleer.data.loader import Tokens
 from cameleer.train import loop
 from cameleer.train.config import TrainConfig
 from cameleer.train.loop import train
+from cameleer.train.loss import supervised_loss
 from cameleer.train.watch import ENOUGH, NOTED, DocumentLosses, Spikes
 
 Make = Callable[..., TrainConfig]
@@ -134,7 +135,7 @@ def spoilt(
     monkeypatch: pytest.MonkeyPatch, step: int, spoil: Callable[[torch.Tensor], torch.Tensor]
 ) -> None:
     """Spoil the loss and what it is made of at a step, counted from 1."""
-    real_step, real_loss, now = loop._Run._one_step, loop.supervised_loss, [0]
+    real_step, real_loss, now = loop._Run._one_step, supervised_loss, [0]
 
     def one_step(run: Any, number: int, *given: Any, **more: Any) -> Any:
         now[0] = number + 1
