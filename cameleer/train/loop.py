@@ -43,7 +43,7 @@ from cameleer.train.checkpoint import (
 )
 from cameleer.train.config import TrainConfig
 from cameleer.train.gather import save_weights
-from cameleer.train.lanes import Lanes
+from cameleer.train.heap import keep_freed_memory
 from cameleer.train.loss import supervised_loss
 from cameleer.train.micro_batch import MicroBatch, micro_batch, supervised_counts
 from cameleer.train.model_to_train import model_to_train, require_room
@@ -155,6 +155,8 @@ class _Run:
         self.lengths = self.tokens.lengths.tolist()
         self.steps = self._steps()
         self.device, self.dtype = device_and_dtype(config.precision)
+        if self.device.type == "cpu":
+            keep_freed_memory()
         if ranks.world > 1:
             require_for_ranks(config)
         self.planned = Planned(
@@ -165,7 +167,6 @@ class _Run:
         )
         tried = [self.validation.tokens] if self.validation else []
         require_room(self.model, self.tokenizer, [self.tokens, *tried])
-        self.lanes = Lanes(self.model, alone=ranks.world == 1)
         self.optimizer = AdamW(self.model, config)
         self.watch = Watch(self.tokens, data, stopped, config.stop_on_spike)
         self.pace = Pace(self.model, self.device, self.dtype, ranks.world)
@@ -333,29 +334,21 @@ class _Run:
         totals = StepTotals.of(
             [supervised_counts(batch, self.tokens) for share in shares for batch in share]
         )
-        parts = [self._learn_from(batch, totals) for batch in shares[self.ranks.rank]]
-        loss, own = sum(part for part, _ in parts), DocumentLosses.joined([o for _, o in parts])
-        parts = self.ranks.gathered((loss, own))
-        return sum(part for part, _ in parts), DocumentLosses.joined([o for _, o in parts]), totals
-
-    def _learn_from(self, rows: list[Row], totals: StepTotals) -> tuple[float, DocumentLosses]:
-        """Add the gradients of a micro-batch; its share of the step's loss, each document's."""
-        documents = [index for row in rows for index in row]
-        lengths = self.tokens.lengths[documents].tolist()
-        counts = supervised_counts(rows, self.tokens)
-        weights = token_weights(counts, totals, self.config.loss_reduction)
-        each = torch.split(weights, counts)
-
-        def lane(places: list[int]) -> tuple[float, DocumentLosses]:
-            batch = micro_batch([[documents[place] for place in places]], self.tokens, self.device)
-            own_weights = torch.cat([weights[:0], *(each[place] for place in places)])
-            loss, nll = self._loss(batch, own_weights)
+        micro = [micro_batch(rows, self.tokens, self.device) for rows in shares[self.ranks.rank]]
+        total, nlls = 0.0, []
+        for batch in micro:
+            weights = token_weights(batch.counts, totals, self.config.loss_reduction)
+            loss, nll = self._loss(batch, weights)
             torch.autograd.backward(loss)
-            own = DocumentLosses.of(batch.documents, batch.counts[: len(places)], nll.cpu())
-            return loss.item(), own
-
-        lanes = self.lanes.each(lane, self.lanes.parts(lengths))
-        return sum(loss for loss, _ in lanes), DocumentLosses.joined([own for _, own in lanes])
+            total += loss.item()
+            nlls.append(nll)
+        own = DocumentLosses.of(
+            [document for batch in micro for document in batch.documents],
+            [count for batch in micro for count in batch.counts[: len(batch.documents)]],
+            torch.cat(nlls).cpu(),
+        )
+        parts = self.ranks.gathered((total, own))
+        return sum(part for part, _ in parts), DocumentLosses.joined([o for _, o in parts]), totals
 
     def _loss(self, batch: MicroBatch, weights: Tensor) -> tuple[Tensor, Tensor]:
         """Its weighted sum of -log p, and each -log p; weights: [supervised]."""
