@@ -20,7 +20,8 @@ def work():
     kept = [torch.ones(1 << 20) for _ in range(8)]  # 4 MiB each
     return kept + [torch.ones(24 << 20)]
 
-work()
+for _ in range(5):  # until each size has found its place
+    work()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(5):
     work()
@@ -35,5 +36,5 @@ def test_few_pages_are_met_again() -> None:
         return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
     kept, given_back = faults("keep"), faults("give back")
-    assert given_back > 150_000  # 5 x 128 MiB, in pages of 4 KiB
-    assert kept < 60_000
+    assert given_back > 100_000  # 5 x 96 MiB, in pages of 4 KiB
+    assert kept < 30_000
