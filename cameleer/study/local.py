@@ -22,7 +22,7 @@ from cameleer.report.page import write_report
 from cameleer.study.grid import Grid, Work, data_stage
 from cameleer.study.study import EngineSpec, Study
 
-HEAVY = ["torch", "transformers", "peft", "cameleer.train.loop", "cameleer.engines.transformers"]
+HEAVY = ["torch", "transformers", "cameleer.train.loop", "cameleer.engines.transformers"]
 
 
 def run_study(study: Study, folder: Path) -> Path:

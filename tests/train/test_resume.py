@@ -37,7 +37,7 @@ def workers() -> Any:
     """Starts processes that have everything imported, so that each takes a moment only."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
-        ["cameleer.train.loop", "peft", "transformers.models.llama.modeling_llama"]
+        ["cameleer.train.loop", "transformers.models.llama.modeling_llama"]
     )
     return context
 
