@@ -456,7 +456,7 @@ def test_ls_says_what_is_here(
 @pytest.mark.slow
 def test_an_interrupt_leaves_no_half_file(tmp_path: Path) -> None:
     row = json.dumps({"prompt": "q" * 100, "completion": "a"})
-    (tmp_path / "own.jsonl").write_text('{"prompt": "bad"}\n' + f"{row}\n" * 1_200_000)
+    (tmp_path / "own.jsonl").write_text('{"prompt": "bad"}\n' + f"{row}\n" * 400_000)
     (tmp_path / "out").mkdir()
     command = [sys.executable, "-m", "cameleer.cli", "data", "convert", "jsonl"]
     process = subprocess.Popen(
@@ -464,6 +464,8 @@ def test_an_interrupt_leaves_no_half_file(tmp_path: Path) -> None:
         cwd=tmp_path,
         stderr=subprocess.PIPE,
         text=True,
+        # What a shell starts in the background ignores interrupts, and so would its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     while len(list((tmp_path / "out").iterdir())) < 2:  # the temporary file, the bad record
         time.sleep(0.02)
