@@ -16,6 +16,7 @@ from cameleer.chat.conversation import Conversation
 from cameleer.chat.render import Rule, render
 from cameleer.chat.template import Template
 from cameleer.core.console import out
+from cameleer.core.page import page_template
 from cameleer.core.text import name_of, sign_for, visible
 
 OPEN, CLOSE = "⟦", "⟧"  # around what is learned, where there is no colour
@@ -191,17 +192,8 @@ def show_text(shown: Shown, tokenizer: Any, *, plain: bool | None = None) -> Tex
 
 def show_html(conversations: Sequence[Shown], tokenizer: Any, about: str = "") -> str:
     """One self-contained page that runs no script; `about` says in words how it was made."""
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["visible"] = visible
-    return environment.get_template("show.html.jinja").render(
+    page = page_template(Path(__file__).with_name("show.html.jinja"), visible=visible)
+    return page.render(  # type: ignore[no-any-return]
         version=cameleer.__version__,
         about=about,
         rows=[(one, summary(one), _body(one, tokenizer)) for one in conversations],

@@ -9,6 +9,7 @@ from urllib.parse import quote
 import cameleer
 from cameleer.core.drawing import Drawing
 from cameleer.core.files import replacing
+from cameleer.core.page import page_template
 from cameleer.report import facts, figures, words
 from cameleer.report.analysis import AVERAGE, Analysis, Score, analyse
 from cameleer.report.answers import questions
@@ -28,28 +29,16 @@ def write_report(study_folder: Path, out: Path) -> Path:
     analysis = analyse(read_study(study_folder))
     write_tables(analysis, out)
     page = out / "report.html"
-    html = _template().render(**_content(analysis, out))
+    shown = page_template(
+        HERE / "page.html.jinja",
+        points=words.points,
+        signed=words.signed,
+        interval=words.interval,
+    )
+    html = shown.render(**_content(analysis, out))
     with replacing(page) as handle:
         handle.write(html)
     return page
-
-
-def _template() -> Any:
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(HERE),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "points": words.points,
-        "signed": words.signed,
-        "interval": words.interval,
-    }
-    return environment.get_template("page.html.jinja")
 
 
 def _content(analysis: Analysis, out: Path) -> dict[str, Any]:

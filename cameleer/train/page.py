@@ -13,6 +13,7 @@ from cameleer.core.drawing import STYLE
 from cameleer.core.errors import UserError
 from cameleer.core.files import read_json
 from cameleer.core.jsonl import read_jsonl
+from cameleer.core.page import page_template
 from cameleer.core.text import visible
 from cameleer.train.drawings import loss_drawing, pace_drawings, source_drawing
 
@@ -57,22 +58,13 @@ def home(folder: Path) -> Path:
 
 def training_page(folders: Sequence[Path]) -> str:
     """One self-contained HTML page about some runs, side by side."""
-    import jinja2
-
     runs = [read_run(folder) for folder in folders]
     names = [run.name for run in runs]
     if len(set(names)) < len(names):
         names = [str(folder) for folder in folders]
     rows = {name: run.rows for name, run in zip(names, runs, strict=True)}
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"visible": visible, "plain": plain}
-    return environment.get_template("page.html.jinja").render(
+    page = page_template(Path(__file__).with_name("page.html.jinja"), visible=visible, plain=plain)
+    return page.render(  # type: ignore[no-any-return]
         version=cameleer.__version__,
         style=STYLE,
         title=", ".join(names) if len(names) < 4 else f"{len(names)} runs",

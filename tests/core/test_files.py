@@ -57,6 +57,7 @@ def test_jsonl_reads_what_was_written(
         (b"[" * 200_000 + b"]" * 200_000, "recursion"),
     ],
 )
+@pytest.mark.usefixtures("no_collection")
 def test_mistakes_in_jsonl_name_their_line(tmp_path: Path, line: bytes, says: str) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes(b'{"a": "\xc3\xa9"}\n\n' * 20 + line + b'\n{"a": 3}\n')
@@ -206,6 +207,7 @@ def test_files_that_cannot_be_opened(tmp_path: Path, read: Any) -> None:
         told(closed, read)
 
 
+@pytest.mark.usefixtures("no_collection")
 def test_mistakes_in_json(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_text('{"a": 1,\n "b": }')

@@ -78,6 +78,7 @@ def test_lines_of_indented_records(tmp_path: Path) -> None:
         ("[1,\n" + "[" * 200_000 + "]" * 200_000 + "]", 2, "recursion"),
     ],
 )
+@pytest.mark.usefixtures("no_collection")
 @pytest.mark.parametrize("chunk", [3, 1 << 20])
 def test_mistakes_name_their_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, line: int, says: str, chunk: int

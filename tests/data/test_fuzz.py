@@ -18,6 +18,7 @@ from cameleer.core.errors import UserError
 from cameleer.data.convert import convert
 from tests.data import mutate
 
+pytestmark = pytest.mark.usefixtures("no_collection")
 WORDS = ("sand", "dune", "well", "date", "palm", "tent", "caravan", "oasis", "star", "wind")
 
 

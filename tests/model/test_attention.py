@@ -16,25 +16,8 @@ from cameleer.model import kernels
 from cameleer.model.attention import NAME, Documents, Prefix, positions
 from cameleer.model.cache import Cache, Capturing, Decoding, Filling
 from cameleer.model.load import load_model
+from tests.conftest import FAMILIES
 
-FAMILIES = [
-    "llama",
-    "llama, as many key heads",
-    "qwen2",
-    "qwen2, window of 16",
-    "qwen3",
-    "mistral",
-    "mistral, window of 16",
-    "gpt_neox",
-    "opt",
-    "gpt2",
-    "gemma",
-    "gemma2",
-    "gemma3_text",
-    "olmo",
-    "olmo2",
-    "phi3",
-]
 LENGTHS = [
     [1],
     [40],

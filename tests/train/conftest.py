@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,16 @@ def conversation(number: int) -> dict[str, Any]:
         said = [WORDS[(number * 5 + turn * 3 + n) % len(WORDS)] for n in range(1 + number % 7)]
         turns.append({"role": ("user", "assistant")[turn % 2], "content": " ".join(said)})
     return {"id": f"c{number}", "source": ("a", "b")[number % 3 == 0], "messages": turns}
+
+
+@pytest.fixture(scope="module")
+def workers() -> Any:
+    """Starts processes that have everything imported, so that each takes a moment only."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(
+        ["cameleer.train.loop", "transformers.models.llama.modeling_llama"]
+    )
+    return context
 
 
 @pytest.fixture(scope="session")

@@ -15,25 +15,8 @@ from cameleer.model.attention import NAME, Documents, positions
 from cameleer.model.load import load_model
 from cameleer.model.packing import require_packing
 from cameleer.train.loss import head_in_chunks, supervised_loss
+from tests.conftest import FAMILIES
 
-FAMILIES = [
-    "llama",
-    "llama, as many key heads",
-    "qwen2",
-    "qwen2, window of 16",
-    "qwen3",
-    "mistral",
-    "mistral, window of 16",
-    "opt",
-    "gpt_neox",
-    "gpt2",
-    "gemma",
-    "gemma2",
-    "gemma3_text",
-    "olmo",
-    "olmo2",
-    "phi3",
-]
 LENGTHS = [9, 1, 30, 110, 1, 2, 14]
 LIMIT = 20  # tokens of stacked documents: with it 110 goes to the fused kernel, with 512 none does
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import shlex
 import socket
@@ -26,16 +25,6 @@ from cameleer.train.loop import train
 
 Make = Callable[..., TrainConfig]
 Metrics = Callable[[Path], list[dict[str, Any]]]
-
-
-@pytest.fixture(scope="module")
-def workers() -> Any:
-    """Starts processes that have everything imported, so that each takes a moment only."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        ["cameleer.train.loop", "transformers.models.llama.modeling_llama"]
-    )
-    return context
 
 
 def _rank(rank: int, world: int, port: int, config: TrainConfig, folder: Path) -> None:

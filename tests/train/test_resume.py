@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import random
 import time
 from collections.abc import Callable
@@ -30,16 +29,6 @@ KINDS: dict[str, dict[str, Any]] = {
     "LoRA": {"lora": LoraSpec(r=4, lora_dropout=0.1), "learning_rate": 1e-2},
 }
 STEPS = 30
-
-
-@pytest.fixture(scope="module")
-def workers() -> Any:
-    """Starts processes that have everything imported, so that each takes a moment only."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        ["cameleer.train.loop", "transformers.models.llama.modeling_llama"]
-    )
-    return context
 
 
 def killed(workers: Any, config: TrainConfig, folder: Path, when: Callable[[Path], bool]) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 
 import cameleer
 from cameleer.core.drawing import STYLE
+from cameleer.core.page import page_template
 from cameleer.core.text import visible
 from cameleer.data.describe import paper_beside
 from cameleer.data.portrait.drawings import cut_drawing, length_drawing, lost_shares
@@ -25,18 +26,10 @@ TURNS = (1, 2, 3, 4, 5, 7, 11, 21, 51, LONG)  # messages; groups begin here
 
 def portrait_page(surveys: Sequence[Survey], tokenizer: str) -> str:
     """One self-contained HTML page about the files. tokenizer: its name, to be shown."""
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"visible": visible, "share": lambda pair: share(*pair)}
+    file = Path(__file__).with_name("page.html.jinja")
+    page = page_template(file, visible=visible, share=lambda pair: share(*pair))
     names = short_names([survey.file for survey in surveys])
-    return environment.get_template("page.html.jinja").render(
+    return page.render(  # type: ignore[no-any-return]
         version=cameleer.__version__,
         tokenizer=tokenizer,
         style=STYLE,
