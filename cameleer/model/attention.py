@@ -19,7 +19,8 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from cameleer.core.errors import UserError
-from cameleer.model.kernels import Kernel, KeysValues, Scoring, kernel_for
+from cameleer.model.kernels import Kernel, kernel_for
+from cameleer.model.scoring import KeysValues, Scoring
 
 NAME = "cameleer"
 UNKNOWN = ("s_aux", "position_bias")  # what some families' attention has besides

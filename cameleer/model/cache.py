@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from cameleer.model.attention import Documents, Prefix
-from cameleer.model.kernels import Scoring, capped, visible, weigh
+from cameleer.model.scoring import Scoring, capped, visible, weigh
 
 GROW = 128  # tokens of room that are added at a time
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cameleer.core.errors import UserError
 from cameleer.model.attention import NAME, Documents, positions
-from cameleer.model.kernels import Scoring
+from cameleer.model.scoring import Scoring
 
 KNOWN = "Llama, Mistral, Qwen, Gemma, OLMo, GPT-NeoX (Pythia), OPT, GPT-2 and Phi-3"
 LENGTHS = [5, 11]  # tokens of the two documents that are tried

@@ -19,8 +19,8 @@ from cameleer.train.loss import SHAPES
 class MicroBatch:
     """Rows laid one behind the other: ids and positions [1, tokens], supervised [tokens].
 
-    documents: their indices; lengths: of them, the filling at the end included; counts: supervised
-    tokens of each, again with the filling; tokens: all without it.
+    documents: their indices; lengths: of them, the last with the filling behind it; counts:
+    supervised tokens of each; tokens: all without the filling.
     """
 
     ids: Tensor
@@ -35,8 +35,9 @@ class MicroBatch:
 def micro_batch(rows: list[Row], tokens: Tokens, device: torch.device) -> MicroBatch:
     """The tensors of some rows; what lies across two documents is never attended to.
 
-    They are filled up to a multiple of SHAPES by a document that nothing is learned of: matrices of
-    few different shapes are multiplied by few different kernels, and each costs time and memory.
+    They are filled up to a multiple of SHAPES by tokens that nothing is learned of: matrices of few
+    different shapes are multiplied by few different kernels, and each costs time and memory. They
+    lie behind the last document, which does not see them: attention has no document more.
     """
     documents = [index for row in rows for index in row]
     spans = [slice(tokens.starts[index], tokens.starts[index + 1]) for index in documents]
@@ -46,14 +47,14 @@ def micro_batch(rows: list[Row], tokens: Tokens, device: torch.device) -> MicroB
     filling = -len(ids) % SHAPES if documents else SHAPES  # without: others wait for this rank
     if filling:
         ids, mask = F.pad(ids, (0, filling)), F.pad(mask, (0, filling))
-        lengths.append(filling)
+    filled = [*lengths[:-1], sum(lengths[-1:]) + filling]
     return MicroBatch(
         ids[None].to(device),
-        positions(lengths).to(device),
+        positions([*lengths, filling]).to(device),
         mask.to(device),
         documents,
-        lengths,
-        [int(part.sum()) for part in torch.split(mask, lengths)],
+        filled,
+        [int(part.sum()) for part in torch.split(mask, filled)],
         len(ids) - filling,
     )
 

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from cameleer.model import kernels
+from cameleer.model import blocks, kernels, stacks
 from cameleer.model.attention import NAME, Documents, Prefix, positions
 from cameleer.model.cache import Cache, Capturing, Decoding, Filling
 from cameleer.model.load import load_model
@@ -68,12 +68,13 @@ def assert_close(found: Tensor, wanted: Tensor, tolerance: float = 1e-4) -> None
     assert furthest <= tolerance * max(largest, 1e-3)
 
 
-@pytest.mark.parametrize("stack_up_to", [512, 8])  # 8: the long ones go to the fused kernel
+@pytest.mark.parametrize("keep_up_to", [1024, 8])  # 8: weights of the long ones are made twice
 @pytest.mark.parametrize("lengths", LENGTHS, ids=str)
 def test_packed_is_unpacked(
-    pair: Pair, lengths: list[int], stack_up_to: int, monkeypatch: pytest.MonkeyPatch
+    pair: Pair, lengths: list[int], keep_up_to: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kernels, "STACK_UP_TO", stack_up_to)
+    monkeypatch.setattr(blocks, "BLOCK", 16)
+    monkeypatch.setattr(blocks, "KEEP_UP_TO", keep_up_to)
     ours, theirs = pair
     ids = some_ids(sum(lengths))
     found, wanted = packed(ours, ids, lengths), alone(theirs, ids, lengths)
@@ -91,15 +92,17 @@ def test_packed_is_unpacked(
 )
 @given(
     lengths=st.lists(st.integers(1, 70), min_size=1, max_size=7),
-    stack_up_to=st.sampled_from([512, 16]),
+    block=st.sampled_from([128, 16]),
+    keep_up_to=st.sampled_from([512, 16]),
     stack_scores=st.sampled_from([1 << 25, 2000]),
 )
 def test_packed_is_unpacked_for_any_lengths(
-    llama: Pair, lengths: list[int], stack_up_to: int, stack_scores: int
+    llama: Pair, lengths: list[int], block: int, keep_up_to: int, stack_scores: int
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kernels, "STACK_UP_TO", stack_up_to)
-        patch.setattr(kernels, "STACK_SCORES", stack_scores)
+        patch.setattr(blocks, "BLOCK", block)
+        patch.setattr(blocks, "KEEP_UP_TO", keep_up_to)
+        patch.setattr(stacks, "STACK_SCORES", stack_scores)
         ours, theirs = llama
         ids = some_ids(sum(lengths))
         found, wanted = packed(ours, ids, lengths), alone(theirs, ids, lengths)

@@ -19,8 +19,10 @@ from torch import Tensor
 
 from cameleer.model import kernels
 from cameleer.model.attention import NAME, Documents, Prefix, positions
-from cameleer.model.kernels import Flex, Kernel, OneByOne, Scoring, Stacks, Varlen, kernel_for
+from cameleer.model.kernels import Flex, Kernel, OneByOne, Varlen, kernel_for
 from cameleer.model.load import load_model
+from cameleer.model.scoring import Scoring
+from cameleer.model.stacks import Stacks
 
 HEADS, KV_HEADS, HEAD_DIM = 4, 2, 8
 FLEX = "torch.nn.attention.flex_attention"
@@ -141,7 +143,9 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 PLAIN = Scoring(1.0)
 CHOICES: list[tuple[dict[str, Any], type[Kernel]]] = [
     ({"device": CPU}, Stacks),
-    ({"device": CPU, "longest": 5000}, OneByOne),
+    ({"device": CPU, "longest": 5000}, Stacks),
+    ({"device": CPU, "longest": 5000, "past": 10}, OneByOne),
+    ({"device": CPU, "longest": 5000, "how": Scoring(1.0, dropout=0.1)}, OneByOne),
     ({"device": CPU, "longest": 5000, "how": Scoring(1.0, softcap=50.0)}, Stacks),
     ({}, Varlen),
     ({"dtype": torch.float16}, Varlen),

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cameleer.model import kernels
+from cameleer.model import blocks
 from cameleer.model.attention import NAME, Documents, positions
 from cameleer.model.load import load_model
 from cameleer.model.packing import require_packing
@@ -18,7 +18,6 @@ from cameleer.train.loss import head_in_chunks, supervised_loss
 from tests.conftest import FAMILIES
 
 LENGTHS = [9, 1, 30, 110, 1, 2, 14]
-LIMIT = 20  # tokens of stacked documents: with it 110 goes to the fused kernel, with 512 none does
 
 
 def row() -> tuple[Tensor, Tensor]:
@@ -58,8 +57,9 @@ def test_the_loss_of_a_packed_row_is_that_of_its_documents(
     head_in_chunks(model)
     ids, supervised = row()
     weights = torch.full((int(supervised.sum()),), 1 / int(supervised.sum()))
-    for stack_up_to in (512, LIMIT):
-        monkeypatch.setattr(kernels, "STACK_UP_TO", stack_up_to)
+    for block, keep_up_to in ((128, 1024), (16, 20)):
+        monkeypatch.setattr(blocks, "BLOCK", block)
+        monkeypatch.setattr(blocks, "KEEP_UP_TO", keep_up_to)
         model.zero_grad()
         loss, nll = supervised_loss(
             model, ids, positions(LENGTHS), supervised, weights, Documents(LENGTHS)

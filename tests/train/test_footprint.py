@@ -64,7 +64,7 @@ def test_traced_is_what_a_real_step_makes(
     model = on_meta(config, bf16, lora)
     checkpoint_layers(model, again)
     found = trace(model, sum(LENGTHS), LEARNED, Held(LENGTHS))
-    assert most_held(found, found, 6 * again, 0.0).total == pytest.approx(real, rel=0.02)
+    assert most_held(found, found, 6 * again, 0.0).total == pytest.approx(real, rel=0.025)
 
 
 def test_two_lengths_tell_every_other() -> None:

@@ -113,10 +113,11 @@ def test_rows_are_filled_up_with_what_nothing_is_learned_of() -> None:
     sources, places = np.zeros(2, np.uint32), np.arange(2)
     tokens = Tokens(ids, np.ones(70, np.bool_), starts, sources, places, ["a"], Counter())
     batch = micro_batch([[1, 0]], tokens, torch.device("cpu"))
-    assert batch.lengths == [40, 30, 58]
+    assert batch.lengths == [40, 88]  # the filling with the last
     assert batch.tokens == 70
     assert batch.ids[0, :70].tolist() == [*range(31, 71), *range(1, 31)]
     assert batch.supervised.tolist() == [True] * 70 + [False] * 58
+    assert batch.counts == [40, 30]
     assert batch.positions[0].tolist() == [*range(40), *range(30), *range(58)]
 
 
