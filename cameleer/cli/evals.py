@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -51,27 +50,29 @@ def eval_prompts(
     rule: RuleOption = Rule.fixed,
     tokenizer: Annotated[
         str | None,
-        typer.Option("--tokenizer", "-t", help="Drops few-shot examples that don't fit by it."),
+        typer.Option("--tokenizer", "-t", help="Drops examples and cuts contexts by it."),
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1)] = None,
     json: Json = False,
 ) -> None:
     """The exact strings that a local model would get.
 
-    Without a tokenizer no few-shot example is dropped, however long the prompt.
+    Without a tokenizer no few-shot example is dropped and no context cut, however long the prompt.
 
     Example: `cameleer eval prompts mmlu:5-shot --data data --format plain -o prompts.jsonl`
     """
     from cameleer.evals.runner import prompts
 
-    count = None
+    count = cut = None
     if tokenizer is not None:
+        from cameleer.engines.lengths import Lengths
         from cameleer.model.load import load_tokenizer
 
-        count = _counter(load_tokenizer(tokenizer))
+        measure = Lengths(load_tokenizer(tokenizer))
+        count, cut = measure.count, measure.cut
     form: Any = format.value if format else None
     number = write_jsonl(
-        out_file(output), prompts(benchmark, data, rule.value, form, count, limit=limit)
+        out_file(output), prompts(benchmark, data, rule.value, form, count, limit=limit, cut=cut)
     )
     if json:
         emit_json({"prompts": number, "output": str(output)})
@@ -171,7 +172,3 @@ def eval_grade(
         return
     for row in rows:
         sys.stdout.write(to_json(row) + "\n")
-
-
-def _counter(tokenizer: Any) -> Callable[[str], int]:
-    return lambda text: len(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])

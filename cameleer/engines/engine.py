@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
-from cameleer.results.records import Answer
+from cameleer.results.records import Answer, Format, Rule
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
     """A prompt and how to go on from it.
 
-    choices: if given, nothing is generated; the log-probability of each choice's last token right
-    after the prompt is wanted (arXiv 2306.04751's code scores " A" … " D" so).
+    choices: if given, nothing is generated, but the log-probability of each is wanted. scoring
+    "last": of its last token right after the prompt (arXiv 2306.04751's code scores " A" … " D"
+    so); "sum": of all its tokens, where the tokens of a choice are those that the tokenizer makes
+    of prompt + choice beyond those that it makes of the prompt.
+    text, cue, format: what the prompt was made of, for servers that put the chat template around
+    a message themselves.
     stop: texts at which an output ends, left out of it. temperature 0 is greedy. samples: how many
     outputs. seed: with the key it decides every random draw, whatever else is in the batch.
     """
@@ -28,6 +32,10 @@ class Request:
     top_p: float = 1.0
     samples: int = 1
     seed: int = 42
+    scoring: Literal["last", "sum"] = "last"
+    text: str = ""
+    cue: str = ""
+    format: Format = "plain"
 
 
 class Engine(Protocol):
@@ -43,6 +51,14 @@ class Engine(Protocol):
 
     def count_tokens(self, text: str) -> int:
         """Tokens of a text, without special tokens; tells which few-shot examples still fit."""
+
+    def cut(self, text: str, tokens: int, rule: Rule) -> str:
+        """The beginning of a text of at most so many tokens.
+
+        paper: encoded with special tokens, cut, and decoded with them, as the paper's code did, so
+        that a cut text may begin with a stray "<s>"; a text that is short enough is left alone.
+        fixed: cut between characters, nothing added.
+        """
 
     def batches(self, requests: Sequence[Request]) -> list[list[Request]]:
         """All requests, in the batches in which they will be answered."""

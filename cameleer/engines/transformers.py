@@ -19,11 +19,12 @@ from torch import Tensor
 
 from cameleer.core.errors import UserError
 from cameleer.engines.engine import Request
+from cameleer.engines.lengths import Lengths
 from cameleer.model.attention import NAME, Documents, Prefix, positions
 from cameleer.model.cache import Cache, Capturing, Decoding, Filling
 from cameleer.model.load import Precision, device_and_dtype, load_model, load_tokenizer
 from cameleer.model.packing import require_packing, require_vocabulary, room
-from cameleer.results.records import Answer
+from cameleer.results.records import Answer, Rule
 
 SHARED = 48  # tokens: a shorter common prefix is not worth a pass of its own
 ROW = 2048  # tokens of new prompt text in one pass
@@ -55,6 +56,7 @@ class TransformersEngine:
         """batch_size: most sequences that are generated at a time. identity: see Engine."""
         self.identity, self.batch_size = identity, batch_size
         self.tokenizer = load_tokenizer(str(folder))
+        self.measure = Lengths(self.tokenizer)
         self.device, dtype = device_and_dtype(precision)
         self.model = load_model(folder, dtype, NAME).to(self.device)
         require_packing(self.model)
@@ -72,7 +74,11 @@ class TransformersEngine:
 
     def count_tokens(self, text: str) -> int:
         """Tokens of a text, without special tokens."""
-        return len(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+        return self.measure.count(text)
+
+    def cut(self, text: str, tokens: int, rule: Rule) -> str:
+        """See Engine."""
+        return self.measure.cut(text, tokens, rule)
 
     # ---- which requests are answered together
 

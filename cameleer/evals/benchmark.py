@@ -8,8 +8,11 @@ A benchmark is a module of `cameleer.evals.benchmarks` (or an entry point of the
     items(ask: Ask) -> list[Item]     the questions in the order asked, not yet limited
     grade(item, outputs, ask) -> Score
 
-For multiple choice, `grade` is given the chosen text as its one output. A benchmark whose files can
-come from elsewhere too has `folder(data: Path | None) -> Path`, which says where they are.
+For multiple choice, `grade` is given the chosen text as its one output, and where the item has its
+own choices their log-probabilities as `item.meta["logprobs"]`. Where a setting has reviewers, the
+module has `review(item, output, reviewer) -> str`, the text that the reviewer is given, and `grade`
+takes `reviews` (reviewer to one number for each output) as a fourth argument. A benchmark whose
+files can come from elsewhere too has `folder(data: Path | None) -> Path`, which says where.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
+from typing import Literal
 
 from cameleer.core.errors import unknown
 from cameleer.core.folders import locate
@@ -28,10 +32,26 @@ HOME, GROUP = "cameleer.evals.benchmarks", "cameleer.benchmarks"
 
 
 @dataclass(frozen=True)
+class Reviewer:
+    """A model that reads outputs, because no text comparison can tell what is right.
+
+    kind: "label" is a classifier, which says the probability of its label 1; "yes" a language
+    model, which says that of " yes" coming next. model: hub id or folder that is taken by default.
+    """
+
+    about: str
+    kind: Literal["label", "yes"]
+    model: str
+
+
+@dataclass(frozen=True)
 class Setting:
     """One way to ask a benchmark.
 
-    choices: the answers to choose from by probability; empty where text is generated.
+    choices: the answers to choose from by probability; empty where text is generated, or where
+    each item has its own. scoring: how a choice's probability is told: "last" by its last token
+    right after the prompt, "sum" by all its tokens. macro: the score is the mean over groups, not
+    over items. reviewers: by name, models that read the outputs before they can be graded.
     stop: texts that end an output, by format; metric: name of the score in tables.
     format: the format that the paper used with tuned models ("chat"), or "plain" for all models.
     """
@@ -45,6 +65,9 @@ class Setting:
     top_p: float = 1.0
     samples: int = 1
     format: Format = "chat"
+    scoring: Literal["last", "sum"] = "last"
+    macro: bool = False
+    reviewers: dict[str, Reviewer] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -52,7 +75,8 @@ class Ask:
     """How a benchmark is to be asked.
 
     data: folder with the benchmark's native files; fits: whether an item's text and cue make a
-    prompt short enough to be sent; benchmarks drop few-shot examples until it is. grading: only
+    prompt short enough to be sent; benchmarks drop few-shot examples until it is. cut: a text's
+    beginning of so many tokens, as the rule says; nothing is cut without a tokenizer. grading: only
     keys, targets and meta are wanted, and of every row of the data; texts may be empty.
     """
 
@@ -61,6 +85,7 @@ class Ask:
     rule: Rule = "fixed"
     format: Format = "chat"
     fits: Callable[[str, str], bool] = lambda _text, _cue: True
+    cut: Callable[[str, int], str] = lambda text, _tokens: text
     grading: bool = False
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -97,14 +97,16 @@ def prompts(
     count_tokens: Callable[[str], int] | None = None,
     template: str = "tulu",
     limit: int | None = None,
+    cut: Callable[[str, int, Rule], str] | None = None,
 ) -> Iterator[dict[str, str]]:
     """The exact strings that a local model would get, as {"item", "prompt"}.
 
-    Without `count_tokens` no few-shot example is dropped, however long the prompt.
+    Without `count_tokens` no few-shot example is dropped, however long the prompt, without `cut`
+    no context is shortened.
     """
     benchmark = benchmark_named(label)
     spec = EvalSpec(benchmark=label, rule=rule, format=form, limit=limit, template=template)
-    ask, shown = _ask(spec, benchmark, data, count_tokens), template_named(template)
+    ask, shown = _ask(spec, benchmark, data, count_tokens, cut), template_named(template)
     for item in limited(benchmark.module.items(ask), limit):
         yield {"item": item.key, "prompt": prompt_of(item.text, item.cue, ask.format, shown)}
 
@@ -153,17 +155,29 @@ def limited(items: Sequence[Item], limit: int | None) -> list[Item]:
     return [items[index] for index in sorted(chosen)]
 
 
+def weights(items: Sequence[Item], macro: bool) -> dict[str, float]:
+    """The weight of each item in the benchmark's mean, 1 on average.
+
+    macro: every group counts the same, however many items it has.
+    """
+    if not macro:
+        return {item.key: 1.0 for item in items}
+    sizes = Counter(item.group for item in items)
+    return {item.key: len(items) / (len(sizes) * sizes[item.group]) for item in items}
+
+
 class _Run:
     """One benchmark with one engine: items, requests, rows, scores."""
 
     def __init__(self, spec: EvalSpec, engine: Engine, data: Path | None) -> None:
         self.spec, self.engine = spec, engine
         self.benchmark = benchmark_named(spec.benchmark)
-        self.ask = _ask(spec, self.benchmark, data, engine.count_tokens)
+        self.ask = _ask(spec, self.benchmark, data, engine.count_tokens, engine.cut)
         self.items = limited(self.benchmark.module.items(self.ask), spec.limit)
         if not self.items:
             raise UserError("holds no items", file=self.ask.data)
         self.by_key = {item.key: item for item in self.items}
+        self.weights = weights(self.items, self.benchmark.setting.macro)
         template = template_named(spec.template)
         self.requests = [self._request(item, template) for item in self.items]
 
@@ -221,19 +235,34 @@ class _Run:
         return Request(
             key=item.key,
             prompt=prompt_of(item.text, item.cue, self.ask.format, template),
-            choices=setting.choices,
+            choices=item.choices or setting.choices,
             max_new_tokens=_or(spec.max_new_tokens, setting.max_new_tokens),
             stop=setting.stop.get(self.ask.format, ()),
             temperature=_or(spec.temperature, setting.temperature),
             top_p=setting.top_p,
             samples=_or(spec.samples, setting.samples),
             seed=spec.seed,
+            scoring=setting.scoring,
+            text=item.text,
+            cue=item.cue,
+            format=self.ask.format,
         )
 
     def _row(self, request: Request, answer: Answer) -> Row:
         item = self.by_key[request.key]
+        if item.choices:
+            item = replace(item, meta=item.meta | {"logprobs": answer.logprobs})
         score = self.benchmark.module.grade(item, answer.outputs, self.ask)
-        return Sample(item.key, item.group, request.prompt, item.target, answer, score).to_row()
+        return Sample(
+            item.key,
+            item.group,
+            request.prompt,
+            item.target,
+            answer,
+            score,
+            item.cluster,
+            self.weights[item.key],
+        ).to_row()
 
 
 def _ask(
@@ -241,6 +270,7 @@ def _ask(
     benchmark: Benchmark,
     data: Path | None,
     count_tokens: Callable[[str], int] | None,
+    cut: Callable[[str, int, Rule], str] | None = None,
 ) -> Ask:
     """How the benchmark is asked; a prompt of fewer bytes than the limit is not even counted."""
     form = spec.format or benchmark.setting.format
@@ -253,7 +283,10 @@ def _ask(
         # No tokenizer makes more tokens than bytes, but for one that may stand in front.
         return len(prompt.encode()) < PROMPT_TOKENS or count_tokens(prompt) <= PROMPT_TOKENS
 
-    return Ask(benchmark.folder(data), benchmark.setting_name, spec.rule, form, fits)
+    def shortened(text: str, tokens: int) -> str:
+        return cut(text, tokens, spec.rule) if cut and len(text.encode()) >= tokens else text
+
+    return Ask(benchmark.folder(data), benchmark.setting_name, spec.rule, form, fits, shortened)
 
 
 def _recorded(

@@ -16,7 +16,9 @@ class Item:
     key: unique, `benchmark/…` as in the command contract; group: what scores are broken down by
     (a subject, a task), or ""; text: the question with its few-shot examples, which in chat format
     is the user's message; cue: the words that open the model's answer; target: the gold answer;
-    meta: what grading needs besides.
+    meta: what grading needs besides; choices: the answers to choose from by probability, where
+    each item has its own; cluster: items of one name (questions about one passage) do not vary
+    independently, "" is alone.
     """
 
     key: str
@@ -25,6 +27,8 @@ class Item:
     cue: str
     target: Any
     meta: dict[str, Any] = field(default_factory=dict)
+    choices: tuple[str, ...] = ()
+    cluster: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +65,11 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """An item with its prompt, answer and score: one line of samples.jsonl."""
+    """An item with its prompt, answer and score: one line of samples.jsonl.
+
+    weight: of the item in the benchmark's mean; 1 on average (see Setting.macro). reviews: what
+    each reviewer said of each output, by its name.
+    """
 
     item: str
     group: str
@@ -69,11 +77,16 @@ class Sample:
     target: Any
     answer: Answer
     score: Score
+    cluster: str = ""
+    weight: float = 1.0
+    reviews: dict[str, list[float]] = field(default_factory=dict)
 
     def to_row(self) -> dict[str, Any]:
         """The JSON object that stands for it in a file, flat where people will read it."""
         answer, score = asdict(self.answer), asdict(self.score)
         del answer["item"]
+        rare = {"cluster": self.cluster, "weight": self.weight, "reviews": self.reviews}
+        told = {"cluster": bool(self.cluster), "weight": self.weight != 1, "reviews": self.reviews}
         return {
             "item": self.item,
             "group": self.group,
@@ -82,5 +95,6 @@ class Sample:
             "target": self.target,
             **answer,
             **score,
+            **{name: value for name, value in rare.items() if told[name]},
             "prompt": self.prompt,
         }

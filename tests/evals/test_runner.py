@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from cameleer.core.errors import UserError
 from cameleer.engines.engine import Request
 from cameleer.evals.runner import EvalSpec, eval_stage, evaluate, grade, limited, prompts
-from cameleer.results.records import Answer, Item
+from cameleer.results.records import Answer, Item, Rule
 from cameleer.results.stats import mean_interval
 
 
@@ -32,6 +32,9 @@ class Echo:
 
     def count_tokens(self, text: str) -> int:
         return len(text.split())
+
+    def cut(self, text: str, tokens: int, rule: Rule) -> str:
+        return text[:tokens]
 
     def batches(self, requests: Sequence[Request]) -> list[list[Request]]:
         by_length = sorted(requests, key=lambda request: (len(request.prompt), request.key))
