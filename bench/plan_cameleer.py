@@ -22,6 +22,7 @@ from cameleer.model.memory import checkpoint_layers
 from cameleer.train.config import TrainConfig
 from cameleer.train.footprint import Counting, most_held
 from cameleer.train.hardware import CPU
+from cameleer.train.heap import keep_freed_memory
 from cameleer.train.loss import head_in_chunks, supervised_loss
 from cameleer.train.optim import AdamW
 from cameleer.train.pace import memory
@@ -34,6 +35,7 @@ LORA = LoraSpec(r=16)
 
 def main() -> None:
     """Measure, then plan, then print both."""
+    keep_freed_memory()  # as training does
     job = json.loads(Path(sys.argv[1]).read_text())
     bf16 = job["precision"] == "bf16"
     facts = dict(job["shape"])
