@@ -11,8 +11,10 @@ A benchmark is a module of `cameleer.evals.benchmarks` (or an entry point of the
 For multiple choice, `grade` is given the chosen text as its one output, and where the item has its
 own choices their log-probabilities as `item.meta["logprobs"]`. Where a setting has reviewers, the
 module has `review(item, output, reviewer) -> str`, the text that the reviewer is given, and `grade`
-takes `reviews` (reviewer to one number for each output) as a fourth argument. A benchmark whose
-files can come from elsewhere too has `folder(data: Path | None) -> Path`, which says where.
+takes `reviews` (reviewer to one number for each output) as a fourth argument. Where a setting is
+not scored, the module needs no `grade`, and an item's meta holds its `instruction`, under which the
+answers are written to outputs.json for a judge. A benchmark whose files can come from elsewhere too
+has `folder(data: Path | None) -> Path`, which says where.
 """
 
 from __future__ import annotations
@@ -52,8 +54,11 @@ class Setting:
     each item has its own. scoring: how a choice's probability is told: "last" by its last token
     right after the prompt, "sum" by all its tokens. macro: the score is the mean over groups, not
     over items. reviewers: by name, models that read the outputs before they can be graded.
+    lower_is_better: as of the share of toxic outputs.
     stop: texts that end an output, by format; metric: name of the score in tables.
     format: the format that the paper used with tuned models ("chat"), or "plain" for all models.
+    clip: max_new_tokens is lowered to what the model's context has room for. scored: False where
+    answers are only written, for a judge or people to compare; `metric` is "" then.
     """
 
     about: str
@@ -68,6 +73,9 @@ class Setting:
     scoring: Literal["last", "sum"] = "last"
     macro: bool = False
     reviewers: dict[str, Reviewer] = field(default_factory=dict)
+    clip: bool = False
+    scored: bool = True
+    lower_is_better: bool = False
 
 
 @dataclass(frozen=True)
