@@ -19,6 +19,8 @@ class Request:
     of prompt + choice beyond those that it makes of the prompt.
     text, cue, format: what the prompt was made of, for servers that put the chat template around
     a message themselves.
+    clip: where the context has no room for max_new_tokens, as many as it has room for will do (an
+    output that fills them ends by `length`); without it, such a prompt is an error.
     stop: texts at which an output ends, left out of it. temperature 0 is greedy. samples: how many
     outputs. seed: with the key it decides every random draw, whatever else is in the batch.
     """
@@ -36,6 +38,7 @@ class Request:
     text: str = ""
     cue: str = ""
     format: Format = "plain"
+    clip: bool = False
 
 
 class Engine(Protocol):

@@ -63,12 +63,16 @@ class Score:
     note: str = ""
 
 
+_UNSCORED: dict[str, Any] = {"value": None, "extracted": [], "values": {}, "note": ""}
+
+
 @dataclass(frozen=True, slots=True)
 class Sample:
     """An item with its prompt, answer and score: one line of samples.jsonl.
 
-    weight: of the item in the benchmark's mean; 1 on average (see Setting.macro). reviews: what
-    each reviewer said of each output, by its name.
+    score: None where answers are only written, to be judged elsewhere. weight: of the item in the
+    benchmark's mean; 1 on average (see Setting.macro). reviews: what each reviewer said of each
+    output, by its name.
     """
 
     item: str
@@ -76,14 +80,15 @@ class Sample:
     prompt: str
     target: Any
     answer: Answer
-    score: Score
+    score: Score | None
     cluster: str = ""
     weight: float = 1.0
     reviews: dict[str, list[float]] = field(default_factory=dict)
 
     def to_row(self) -> dict[str, Any]:
         """The JSON object that stands for it in a file, flat where people will read it."""
-        answer, score = asdict(self.answer), asdict(self.score)
+        answer = asdict(self.answer)
+        score = asdict(self.score) if self.score else dict(_UNSCORED)
         del answer["item"]
         rare = {"cluster": self.cluster, "weight": self.weight, "reviews": self.reviews}
         told = {"cluster": bool(self.cluster), "weight": self.weight != 1, "reviews": self.reviews}
