@@ -41,6 +41,25 @@ def eval_ls(json: Json = False) -> None:
     show(json, {"benchmarks": rows}, "", rows)
 
 
+@app.command("engines")
+def eval_engines(json: Json = False) -> None:
+    """What can answer, and the options of each.
+
+    Example: `cameleer eval engines`
+    """
+    from cameleer.engines.registry import engines
+
+    rows = [
+        {
+            "engine": name,
+            "about": (module.__doc__ or "").partition("\n")[0],
+            "options": ", ".join(module.Options.model_fields),
+        }
+        for name, module in sorted(engines().items())
+    ]
+    show(json, {"engines": rows}, "", rows)
+
+
 @app.command("prompts")
 def eval_prompts(
     benchmark: str,
@@ -89,28 +108,35 @@ def eval_run(
     limit: Annotated[int | None, typer.Option(min=1, help="A sample of so many items.")] = None,
     format: Annotated[Form | None, typer.Option(help="[default: the setting's own]")] = None,
     rule: RuleOption = Rule.fixed,
-    engine: Annotated[str, typer.Option(help="What answers: transformers.")] = "transformers",
+    engine: Annotated[
+        str | None, typer.Option(help="What answers; `eval engines` lists them.")
+    ] = None,
+    engine_option: Annotated[
+        list[str] | None, typer.Option(help="An option of the engine, as name=value.")
+    ] = None,
     samples: Annotated[int | None, typer.Option(min=1, help="Outputs per item.")] = None,
     temperature: Annotated[float | None, typer.Option(min=0)] = None,
     max_new_tokens: Annotated[int | None, typer.Option(min=1)] = None,
-    batch_size: Annotated[int, typer.Option(min=1)] = 32,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="As an engine option.")] = None,
+    precision: Annotated[str | None, typer.Option(help="As an engine option.")] = None,
     seed: int = 42,
     json: Json = False,
 ) -> None:
     """Evaluate a model; give the same command again to resume by sample.
 
+    MODEL is a folder, a hub id, `embedded:NAME`, or of another engine: `openai:NAME@URL` on a
+    server, `replay:FILE` of recorded outputs.
+
     Example: `cameleer eval run models/dolly gsm:cot mmlu:0-shot --data data --limit 200 -o evals`
     """
-    from cameleer.core.errors import unknown
     from cameleer.core.files import read_json
+    from cameleer.engines.registry import choose
     from cameleer.evals.runner import EvalSpec, eval_stage, evaluate
-    from cameleer.model.load import model_fingerprint, model_folder
 
-    if engine != "transformers":
-        raise unknown("engine", engine, ["transformers"], "cameleer eval run --help")
-    folder = model_folder(model)
-    identity = {"engine": engine, "precision": "auto", "batch_size": batch_size}
-    identity["model"] = model_fingerprint(folder)
+    flags = {"batch_size": batch_size, "precision": precision}
+    given = {name: value for name, value in flags.items() if value is not None}
+    chosen = choose(model, engine, given, engine_option or (), rule.value)
+    identity = chosen.identity()
     specs = [
         EvalSpec(
             benchmark=label,
@@ -128,9 +154,7 @@ def eval_run(
 
     def make_engine() -> Any:
         if not made:
-            from cameleer.engines.transformers import TransformersEngine
-
-            made.append(TransformersEngine(folder, identity, batch_size=batch_size))
+            made.append(chosen.open(identity))
         return made[0]
 
     scores = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -46,6 +46,18 @@ def load_config(path: Path, model: type[Model], overrides: Sequence[str] = ()) -
         return model.model_validate(values)
     except ValidationError as error:
         raise _as_user_error(error, model, path, lines) from None
+
+
+def read_options(
+    model: type[Model], given: Mapping[str, Any], overrides: Sequence[str] = ()
+) -> Model:
+    """Options that no file holds: values by field, then each override as `field=value`."""
+    values = dict(given)
+    lines: Lines = {_override(values, override): None for override in overrides}
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise _as_user_error(error, model, None, lines) from None
 
 
 Lines = dict[tuple[str, ...], int | None]
@@ -93,7 +105,7 @@ def _lines(
 
 
 def _as_user_error(
-    error: ValidationError, model: type[BaseModel], path: Path, lines: Lines
+    error: ValidationError, model: type[BaseModel], path: Path | None, lines: Lines
 ) -> UserError:
     found = error.errors()  # a typo in a required field is two errors: the typo says more
     first = next((one for one in found if one["type"] == "extra_forbidden"), found[0])

@@ -10,25 +10,53 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import PositiveInt
 from torch import Tensor
 
+from cameleer.core.config import Config
 from cameleer.core.errors import UserError
 from cameleer.engines.engine import Request
 from cameleer.engines.lengths import Lengths
 from cameleer.model.attention import NAME, Documents, Prefix, positions
 from cameleer.model.cache import Cache, Capturing, Decoding, Filling
-from cameleer.model.load import Precision, device_and_dtype, load_model, load_tokenizer
+from cameleer.model.load import (
+    Precision,
+    device_and_dtype,
+    load_model,
+    load_tokenizer,
+    model_fingerprint,
+    model_folder,
+)
 from cameleer.model.packing import require_packing, require_vocabulary, room
 from cameleer.results.records import Answer, Rule
 
 SHARED = 48  # tokens: a shorter common prefix is not worth a pass of its own
 ROW = 2048  # tokens of new prompt text in one pass
 TAIL = 24  # tokens that are decoded to look for a stop text, besides those of the text itself
+
+
+class Options(Config):
+    """precision: what is computed in, auto takes the fastest; batch_size: most sequences that are
+    generated at a time."""
+
+    precision: Precision = "auto"
+    batch_size: PositiveInt = 32
+
+
+def fingerprint(model: str) -> str:
+    """What tells the model from every other, see `model_fingerprint`."""
+    return model_fingerprint(model_folder(model))
+
+
+def make(model: str, options: Options, identity: dict[str, Any]) -> TransformersEngine:
+    """The engine for MODEL: a folder, a hub id, or `embedded:NAME`."""
+    how = options.model_dump()
+    return TransformersEngine(model_folder(model), identity, **how)
 
 
 @dataclass
@@ -86,8 +114,7 @@ class TransformersEngine:
         """Requests that begin alike together, else those of similar length, longest first."""
         encoded = self.tokenizer([request.prompt for request in requests], verbose=False)
         self.prompts = {r.key: ids for r, ids in zip(requests, encoded["input_ids"], strict=True)}
-        for request in requests:
-            self._require_room(request)
+        requests = [self._fitted(request) for request in requests]
         highest = max((max(ids, default=0) for ids in self.prompts.values()), default=0)
         require_vocabulary(self.model, self.tokenizer, highest)
         self.shared, batches = {}, []
@@ -100,8 +127,12 @@ class TransformersEngine:
                     batches.append(batch)
         return batches
 
-    def _require_room(self, request: Request) -> None:
+    def _fitted(self, request: Request) -> Request:
+        """The request, of fewer new tokens where it may be clipped to the context."""
         length = len(self.prompts[request.key])
+        if request.clip and self.room is not None and length < self.room:
+            most = min(request.max_new_tokens, self.room - length)
+            request = replace(request, max_new_tokens=most)
         needed = length + (0 if request.choices else request.max_new_tokens)
         if self.room is not None and needed > self.room:
             raise UserError(
@@ -109,6 +140,7 @@ class TransformersEngine:
                 f"fit into the model's {self.room}",
                 hint="ask for fewer new tokens or few-shot examples",
             )
+        return request
 
     def _cut(self, group: list[Request], shared: int) -> Iterator[list[Request]]:
         """Batches of at most `batch_size` sequences, or of about ROW tokens for choices."""

@@ -17,6 +17,7 @@ from cameleer.core.cores import end_with_parent
 from cameleer.core.errors import UserError
 from cameleer.data.miniature import make
 from cameleer.data.mix.build import build
+from cameleer.engines.engine import Engine
 from cameleer.model.load import load_tokenizer
 from cameleer.report.page import write_report
 from cameleer.study.grid import Grid, Work, data_stage
@@ -79,7 +80,7 @@ def _run_cells(grid: Grid) -> dict[str, str]:
 
 def _run_cell(work: Work, base: Path, data: Path | None, spec: EngineSpec) -> None:
     """Train the cell's model, if it is to be trained, then take it through the benchmarks."""
-    from cameleer.engines.transformers import TransformersEngine
+    from cameleer.engines.registry import choose
     from cameleer.evals.runner import evaluate
     from cameleer.model.load import model_fingerprint
     from cameleer.train.loop import train
@@ -87,16 +88,13 @@ def _run_cell(work: Work, base: Path, data: Path | None, spec: EngineSpec) -> No
     model = base
     if work.config is not None and work.train is not None:
         model = train(work.config, work.train.folder)
-    made: list[TransformersEngine] = []
+    made: list[Engine] = []
 
-    def engine() -> TransformersEngine:
+    def engine() -> Engine:
         if not made:
+            options = spec.model_dump(exclude={"engine"})
             identity = spec.identity(model_fingerprint(model))
-            made.append(
-                TransformersEngine(
-                    model, identity, precision=spec.precision, batch_size=spec.batch_size
-                )
-            )
+            made.append(choose(str(model), spec.engine, options).open(identity))
         return made[0]
 
     for eval_spec, stage in work.evals.values():
