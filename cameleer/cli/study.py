@@ -40,7 +40,8 @@ def study_plan(
         return
     _models_table(facts["models"])
     columns = ["benchmark", "items", "smallest_difference"]
-    rows = [[benchmark[column] for column in columns] for benchmark in facts["benchmarks"]]
+    facts_of = [[one[column] for column in columns] for one in facts["benchmarks"]]
+    rows = [["–" if fact is None else fact for fact in row] for row in facts_of]
     table("", ["benchmark", "items", "smallest difference it can show"], rows)
     note("(80 % power, 5 % level, one item in five changing sides)")
 

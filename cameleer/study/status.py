@@ -28,17 +28,19 @@ def plan(study: Study, folder: Path) -> Row:
     """Models to train and evaluate, items of each benchmark, and what differences can be seen.
 
     smallest_difference: between a tuned model and its base, in score (0..1), that this many items
-    show with 80 % power at the 5 % level, one fifth of the items changing sides.
+    show with 80 % power at the 5 % level, one fifth of the items changing sides; None where answers
+    are only written, for a judge.
     """
     grid = grid_of(study, folder)
     benchmarks = []
     for spec in study.benchmarks:
         items = _count_items(spec, grid.data)
+        scored = benchmark_named(spec.benchmark).setting.scored
         benchmarks.append(
             {
                 "benchmark": label_of(spec),
                 "items": items,
-                "smallest_difference": round(smallest_effect(items), 4),
+                "smallest_difference": round(smallest_effect(items), 4) if scored else None,
             }
         )
     return {
