@@ -29,6 +29,7 @@ class Difference:
     """A mixture against its base on a benchmark, or on the average of all.
 
     p_holm: p adjusted within its family: all mixtures and benchmarks of the study, or all averages.
+    lower_is_better: a difference below 0 is a gain.
     """
 
     base: str
@@ -36,12 +37,26 @@ class Difference:
     benchmark: str
     paired: Paired
     p_holm: float = 1.0
+    lower_is_better: bool = False
+
+    @property
+    def gain(self) -> float:
+        """The difference, above 0 if the mixture did better."""
+        return -self.paired.difference if self.lower_is_better else self.paired.difference
 
     @property
     def verdict(self) -> str:
         if self.p_holm >= LEVEL:
             return NO_DIFFERENCE
-        return BETTER if self.paired.difference > 0 else WORSE
+        return BETTER if self.gain > 0 else WORSE
+
+    @property
+    def items_better(self) -> int:
+        return self.paired.worse if self.lower_is_better else self.paired.better
+
+    @property
+    def items_worse(self) -> int:
+        return self.paired.better if self.lower_is_better else self.paired.worse
 
 
 @dataclass(frozen=True)
@@ -75,13 +90,15 @@ class Row:
 class Matrix:
     """All models of one base. columns: the benchmarks and, if there are several, the average.
 
-    runs: for each mixture what every seed scored, of the seeds that have all benchmarks.
+    runs: for each mixture what every seed scored, of the seeds that have all benchmarks; 1 less
+    the score where lower is better. lower: the benchmarks of which that is so.
     """
 
     base: str
     columns: list[str]
     rows: list[Row]
     runs: dict[str | None, list[Run]]
+    lower: frozenset[str] = frozenset()
 
     @property
     def benchmarks(self) -> list[str]:
@@ -92,9 +109,10 @@ class Matrix:
         return [row for row in self.rows if row.mixture is not None]
 
     def leader(self, column: str) -> Row | None:
-        """The tuned row with the highest score in a column; the first one declared of equals."""
+        """The tuned row with the best score in a column; the first one declared of equals."""
         rows = [(row, row.scores[column]) for row in self.tuned]
-        there = [(score.estimate.value, row) for row, score in rows if score]
+        sign = -1 if column in self.lower else 1
+        there = [(sign * score.estimate.value, row) for row, score in rows if score]
         return max(there, key=lambda pair: pair[0])[1] if there else None
 
 
@@ -112,7 +130,8 @@ class Analysis:
 def analyse(study: Study) -> Analysis:
     """All scores and differences of a study."""
     warnings: list[str] = []
-    matrices = [_matrix(study, base, warnings) for base in study.bases]
+    benchmarks = _scored(study, warnings)
+    matrices = [_matrix(study, base, benchmarks, warnings) for base in study.bases]
     found = [
         _difference(matrix, row, column, warnings)
         for matrix in matrices
@@ -128,18 +147,36 @@ def analyse(study: Study) -> Analysis:
     return Analysis(study, matrices, differences, averages, warnings)
 
 
-def _matrix(study: Study, base: str, warnings: list[str]) -> Matrix:
-    columns = [*study.benchmarks, *([AVERAGE] if len(study.benchmarks) > 1 else [])]
+def _scored(study: Study, warnings: list[str]) -> list[str]:
+    """The benchmarks that have scores; of those whose answers are only written there is a word."""
+    found = []
+    for name in study.benchmarks:
+        runs = [cell.evals[name] for cell in study.cells if name in cell.evals]
+        if all(run.scored for run in runs):
+            found.append(name)
+        else:
+            warnings.append(
+                f"{name} has no score: its answers are for a judge or people to compare, and stand "
+                "in the folders of the evaluations."
+            )
+    return found
+
+
+def _matrix(study: Study, base: str, benchmarks: list[str], warnings: list[str]) -> Matrix:
+    columns = [*benchmarks, *([AVERAGE] if len(benchmarks) > 1 else [])]
+    lower: set[str] = set()
     runs: dict[str | None, list[Run]] = {}
     rows = []
     for mixture in (None, *study.mixtures):
         cells = study.of(base, mixture)
         evals = [cell.evals for cell in cells]
-        scores = {name: _score(evals, name, warnings) for name in study.benchmarks}
-        whole = [one for one in evals if one.keys() >= set(study.benchmarks)]
-        runs[mixture] = [{name: one[name].items for name in study.benchmarks} for one in whole]
+        scores = {name: _score(evals, name, warnings) for name in benchmarks}
+        whole = [one for one in evals if one.keys() >= set(benchmarks)]
+        runs[mixture] = [{name: one[name].items_upward for name in benchmarks} for one in whole]
         rows.append(Row(mixture, scores | {AVERAGE: _average(runs[mixture], warnings)}))
-    return Matrix(base, columns, rows, runs)
+        found = (score for score in scores.items() if score[1])
+        lower |= {name for name, score in found if score and score.runs[0].lower_is_better}
+    return Matrix(base, columns, rows, runs, frozenset(lower))
 
 
 def _score(evals: Sequence[dict[str, Evaluation]], name: str, warnings: list[str]) -> Score | None:
@@ -154,13 +191,13 @@ def _score(evals: Sequence[dict[str, Evaluation]], name: str, warnings: list[str
     except UserError as error:
         warnings.append(f"Seeds of {runs[0].folder} cannot be averaged: {error}.")
         return None
-    means = [sum(run.items.values()) / len(run.items) for run in runs]
+    means = [run.items.mean for run in runs]
     return Score(estimate, runs, stdev(means) if len(means) > 1 else None)
 
 
 def _check(run: Evaluation, warnings: list[str]) -> None:
     """Warn where scores.json says something else than the samples do."""
-    mean, said = sum(run.items.values()) / len(run.items), run.scores.get("value")
+    mean, said = run.items.mean, run.scores.get("value")
     if not isinstance(said, int | float) or abs(said - mean) > 1e-6:
         warnings.append(
             f"{run.folder}: scores.json says {said}, the mean of its samples is {mean:.6f}; "
@@ -176,7 +213,7 @@ def _average(runs: Sequence[Run], warnings: list[str]) -> Score | None:
     except UserError as error:
         warnings.append(f"An average could not be taken: {error}.")
         return None
-    means = [sum(sum(of.values()) / len(of) for of in run.values()) / len(run) for run in runs]
+    means = [sum(items.mean for items in run.values()) / len(run) for run in runs]
     return Score(estimate, [], stdev(means) if len(means) > 1 else None)
 
 
@@ -189,7 +226,8 @@ def _difference(matrix: Matrix, row: Row, column: str, warnings: list[str]) -> D
     except UserError as error:
         warnings.append(f"{matrix.base}, {row.label}, {column}: no difference to base: {error}.")
         return None
-    return Difference(matrix.base, row.mixture, column, paired)
+    lower = column in matrix.lower
+    return Difference(matrix.base, row.mixture, column, paired, lower_is_better=lower)
 
 
 def column_runs(matrix: Matrix, row: Row, column: str) -> list[Run]:
@@ -213,7 +251,9 @@ def _joined(matrix: Matrix, known: dict[tuple[str, str, str], Difference]) -> Ma
         for column in matrix.columns
     }
     best = {
-        column: max(values) if len(set(values)) > 1 or len(values) == 1 else None
+        column: (min if column in matrix.lower else max)(values)
+        if len(set(values)) > 1 or len(values) == 1
+        else None
         for column, values in found.items()
     }
 
@@ -246,10 +286,13 @@ class Contest:
 
 def contest(matrix: Matrix) -> Contest | None:
     """Whether the best average is detectably better than the next; None without two of them."""
+    if not matrix.columns:
+        return None
     column = matrix.columns[-1]
+    sign = 1 if column in matrix.lower else -1
     order = sorted(
         (row for row in matrix.tuned if row.scores[column]),
-        key=lambda row: -row.scores[column].estimate.value,  # type: ignore[union-attr]
+        key=lambda row: sign * row.scores[column].estimate.value,  # type: ignore[union-attr]
     )
     if len(order) < 2:
         return None
@@ -274,7 +317,8 @@ def unbeaten(matrix: Matrix) -> list[str]:
         if leader is None or leader.mixture == row.mixture:
             return False
         paired = _against(matrix, row, leader, column)
-        return bool(paired and paired.difference > 0 and paired.p * family < LEVEL)
+        # Against a leader the difference has the leader's sign, whichever that is.
+        return bool(paired and paired.difference and paired.p * family < LEVEL)
 
     return [
         row.label for row in rows if not any(beaten(row, column) for column in matrix.benchmarks)
@@ -296,8 +340,10 @@ def _pairs(rows: Sequence[Row]) -> int:
 class Power:
     """What could have been seen on a benchmark: the smallest difference found with power 80 %.
 
-    discordance: median share of items that a mixture scored otherwise than the base. Scores between
-    0 and 1 are treated as if 0 or 1, whose differences vary most: the smallest is then too large.
+    n: items, or as many independent ones as they are worth where they come in clusters or weigh
+    differently. discordance: median share of items that a mixture scored otherwise than the base.
+    Scores between 0 and 1 are treated as if 0 or 1, whose differences vary most: the smallest is
+    then too large.
     """
 
     base: str
@@ -321,7 +367,7 @@ def powers(analysis: Analysis) -> list[Power]:
             ]
             if not there:
                 continue
-            n = there[0].n
+            n = max(1, round(median(one.effective for one in there)))
             psi = max(median((one.better + one.worse) / one.n for one in there), 1 / n)
             alone = smallest_effect(n, discordance=psi)
             adjusted = smallest_effect(n, level=LEVEL / family, discordance=psi)

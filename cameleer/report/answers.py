@@ -16,7 +16,7 @@ LONGEST = 4000  # characters of a text that the page shows; what is left out is 
 
 @dataclass(frozen=True)
 class Reply:
-    """What one model said to an item; `path` is the folder with all its samples."""
+    """What one model said to an item. score: 1 is as good as can be."""
 
     model: str
     output: str
@@ -39,20 +39,23 @@ class Question:
 def questions(matrix: Matrix, benchmark: str) -> list[Question]:
     """Up to SHOWN items of a benchmark that every model answered; of several seeds the first."""
     runs = {row.label: score.runs[0] for row in matrix.rows if (score := row.scores[benchmark])}
+    lower = benchmark in matrix.lower
     if not runs:
         return []
-    shared = sorted(set.intersection(*(set(run.items) for run in runs.values())))
+    shared = sorted(set.intersection(*(set(run.items.scores) for run in runs.values())))
     draw = random.Random(f"{SEED} {benchmark}")
     keys = sorted(draw.sample(shared, min(SHOWN, len(shared))), key=shared.index)
     rows = {model: _rows(run, keys) for model, run in runs.items()}
-    return [_question(key, {model: found[key] for model, found in rows.items()}) for key in keys]
+    return [
+        _question(key, {model: found[key] for model, found in rows.items()}, lower) for key in keys
+    ]
 
 
 def _rows(run: Evaluation, keys: list[str]) -> dict[str, dict[str, Any]]:
     return run.samples(frozenset(keys))
 
 
-def _question(key: str, rows: dict[str, dict[str, Any]]) -> Question:
+def _question(key: str, rows: dict[str, dict[str, Any]], lower: bool) -> Question:
     prompts: dict[str, list[str]] = {}
     for model, row in rows.items():
         prompts.setdefault(shortened(str(row.get("prompt", ""))), []).append(model)
@@ -61,11 +64,11 @@ def _question(key: str, rows: dict[str, dict[str, Any]]) -> Question:
         key=key,
         target=shortened(_text(first.get("target"))),
         prompts=list(prompts.items()),
-        replies=[_reply(model, row) for model, row in rows.items()],
+        replies=[_reply(model, row, lower) for model, row in rows.items()],
     )
 
 
-def _reply(model: str, row: dict[str, Any]) -> Reply:
+def _reply(model: str, row: dict[str, Any], lower: bool) -> Reply:
     outputs, finish = row.get("outputs") or [""], row.get("finish") or []
     more = f"\n\n[1 of {len(outputs)} outputs]" if len(outputs) > 1 else ""
     extracted = row.get("extracted") or [None]
@@ -73,7 +76,7 @@ def _reply(model: str, row: dict[str, Any]) -> Reply:
         model=model,
         output=shortened(str(outputs[0])) + more,
         extracted="nothing" if extracted[0] is None else shortened(_text(extracted[0])),
-        score=float(row["score"]),
+        score=1 - float(row["score"]) if lower else float(row["score"]),
         finish="cut at the length limit" if finish and finish[0] == "length" else "",
         note=str(row.get("note") or ""),
     )

@@ -77,7 +77,7 @@ def difference_table(analysis: Analysis) -> Table:
     for one in [*analysis.differences, *analysis.averages]:
         pair = one.paired
         moved = [signed(pair.difference), f"{signed(pair.low)} to {signed(pair.high)}"]
-        counts = [f"{pair.better:,}", f"{pair.worse:,}", f"{pair.same:,}"]
+        counts = [f"{one.items_better:,}", f"{one.items_worse:,}", f"{pair.same:,}"]
         ps = [p_value(pair.p), p_value(one.p_holm)]
         name = f"{one.base}: {one.mixture}" if several else one.mixture
         rows.append([name, one.benchmark, *moved, *ps, *counts, one.verdict])

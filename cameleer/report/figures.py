@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from cameleer.core.drawing import DASHES, INK, LINES, Drawing, svg
-from cameleer.report.analysis import NO_DIFFERENCE, Matrix
-from cameleer.report.words import signed
+from cameleer.report.analysis import Matrix
+from cameleer.report.words import MARKS, signed
 from cameleer.results.store import Cell
 
 BAR, BASE = "#3b6fa0", "#9a9a9a"
@@ -29,18 +29,18 @@ def heat_map(matrix: Matrix, name: str) -> Drawing | None:
             if score is None or score.difference is None:
                 continue
             moved, seen = score.difference.paired.difference, score.difference.verdict
-            mark = "" if seen == NO_DIFFERENCE else " ▲" if moved > 0 else " ▼"
+            mark = f" {MARKS[seen]}".rstrip() if seen in MARKS else ""
             rows.append(
                 {
                     "mixture": row.label,
                     "column": column,
-                    "moved": 100 * moved,
+                    "gain": 100 * score.difference.gain,
                     "text": signed(moved) + mark,
                 }
             )
     if not rows:
         return None
-    limit = max(5.0, *(abs(row["moved"]) for row in rows))
+    limit = max(5.0, *(abs(row["gain"]) for row in rows))
     ends = alt.Scale(domain=[-limit, 0, limit], range=["#e08214", "#f7f7f7", "#4a86c5"])
     base = alt.Chart(alt.Data(values=rows)).encode(
         x=alt.X("column:N", sort=matrix.columns, title=None, axis=_top_axis(alt)),
@@ -48,7 +48,7 @@ def heat_map(matrix: Matrix, name: str) -> Drawing | None:
     )
     cells = base.mark_rect(stroke="white", strokeWidth=2).encode(
         color=alt.Color(
-            "moved:Q", scale=ends, title="points", legend=alt.Legend(gradientLength=90, tickCount=3)
+            "gain:Q", scale=ends, title="points", legend=alt.Legend(gradientLength=90, tickCount=3)
         )
     )
     texts = base.mark_text(fontSize=12, color=INK).encode(text="text:N")
@@ -59,7 +59,7 @@ def heat_map(matrix: Matrix, name: str) -> Drawing | None:
         svg(chart, name),
         f"Heat map of differences to the base in points: {said}.",
         f"Difference to the untuned base, in points, {matrix.base}. "
-        "▲ and ▼ mark detectable differences.",
+        "▲ and ▼ mark what is detectably better or worse.",
     )
 
 

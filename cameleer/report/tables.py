@@ -9,8 +9,8 @@ from typing import Any
 
 from cameleer.core.artifact import MANIFEST
 from cameleer.core.files import read_json, replacing
-from cameleer.report.analysis import NO_DIFFERENCE, Analysis, Matrix, Row
-from cameleer.report.words import MISSING, interval, points, signed
+from cameleer.report.analysis import Analysis, Matrix, Row
+from cameleer.report.words import MARKS, MISSING, interval, points, signed
 from cameleer.results.store import Study
 
 
@@ -27,7 +27,7 @@ def markdown(matrix: Matrix) -> str:
     """A matrix as a Markdown table, in points: score, interval, difference to the base."""
     lines = [
         f"**{_plain(matrix.base)}**: scores in points, 95 % intervals in brackets, difference to "
-        "the base (▲ ▼ where detectable)",
+        "the base (▲ better, ▼ worse where detectable)",
         "",
         f"| data | {' | '.join(map(_plain, matrix.columns))} |",
         f"|---|{'---:|' * len(matrix.columns)}",
@@ -47,7 +47,7 @@ def _markdown_cell(row: Row, column: str) -> str:
     if score.difference is None:
         return text
     moved = score.difference.paired.difference
-    mark = "" if score.difference.verdict == NO_DIFFERENCE else "▲ " if moved > 0 else "▼ "
+    mark = MARKS.get(score.difference.verdict, "")
     return f"{text} {mark}{signed(moved)}"
 
 
@@ -88,7 +88,7 @@ def _difference_rows(analysis: Analysis) -> tuple[list[str], list[list[Any]]]:
     rows: list[list[Any]] = []
     for one in [*analysis.differences, *analysis.averages]:
         pair = one.paired
-        counts = [pair.better, pair.worse, pair.same, one.verdict]
+        counts = [one.items_better, one.items_worse, pair.same, one.verdict]
         numbers = [pair.n, pair.difference, pair.low, pair.high, pair.p, one.p_holm]
         rows.append([one.base, one.mixture, one.benchmark, *numbers, *counts])
     return [*head, "better", "worse", "same", "verdict"], rows

@@ -19,6 +19,7 @@ from cameleer.report.analysis import (
 from cameleer.results.stats import Estimate, Paired
 
 MISSING = "–"
+MARKS = {BETTER: "▲ ", WORSE: "▼ "}  # of differences that are detectable
 
 
 def points(value: float) -> str:
@@ -78,6 +79,8 @@ def _answer(analysis: Analysis, matrix: Matrix) -> list[str]:
 
 
 def _leader(matrix: Matrix) -> list[str]:
+    if not matrix.columns:
+        return [f"Nothing that was asked of {matrix.base} has a score."]
     column = matrix.columns[-1]
     leader = matrix.leader(column)
     if leader is None:
@@ -126,16 +129,16 @@ def _everywhere(matrix: Matrix) -> list[str]:
     for name, row in leaders:
         won.setdefault(row.label if row else "", []).append(name)
     if len(won) == 1:
-        return [f"{next(iter(won))} has the highest score of the mixtures on every benchmark."]
+        return [f"{next(iter(won))} has the best score of the mixtures on every benchmark."]
     by_name = "; ".join(f"{label} on {listed(names)}" for label, names in won.items())
     standing = unbeaten(matrix)
     if not standing:
         return [
             "No single data set is best: each mixture is detectably behind another on at least "
-            f"one benchmark. The highest scores: {by_name}."
+            f"one benchmark. The best scores: {by_name}."
         ]
     return [
-        f"The highest scores are spread ({by_name}), but the differences do not rule out that "
+        f"The best scores are spread ({by_name}), but the differences do not rule out that "
         f"{_either(standing)} is best on all."
     ]
 

@@ -1,16 +1,17 @@
 """Scores with intervals, paired comparisons, correction for many of them, and the power to see one.
 
-Scores lie in 0..1. Whatever the sample, no interval has zero width: where every value is the same,
-at most a share q = 1 - (alpha / 2)^(1/n) of all items can be different (Clopper and Pearson's bound
-for none seen in n), and each of those by no more than the range allows. Nothing here needs more of
-scipy than its special functions, which load quickly.
+Scores lie in 0..1. A benchmark's mean may weigh its items (a mean over tasks), its items may come
+in clusters (questions about one passage), and its groups may be a fixed list (the 27 tasks of BBH),
+between which nothing is left to chance: all three decide how sure a mean is. Whatever the sample,
+no interval has zero width. What intervals hold how often is checked by simulation (bench/coverage).
+Nothing here needs more of scipy than its special functions, which load quickly.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,31 @@ EXACT_FLIPS = 14  # sign flips of so many differences are all tried: 2^14 of the
 DRAWS = 10_000  # random sign flips where there are more
 SEED = 42
 
-Run = Mapping[str, Mapping[str, float]]
-"""What one training run scored: benchmark to item key to score."""
+
+@dataclass(frozen=True, slots=True)
+class Items:
+    """Scores by item key, with what decides how they make up a mean.
+
+    weights: of an item, 1 where not said. clusters: items of one name do not vary independently;
+    one without a name is alone. strata: fixed groups, each with items drawn of its own; all items
+    without a name are one.
+    """
+
+    scores: Mapping[str, float]
+    weights: Mapping[str, float] = field(default_factory=dict)
+    clusters: Mapping[str, str] = field(default_factory=dict)
+    strata: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def mean(self) -> float:
+        values = [self.scores[key] for key in self.scores]
+        return float(
+            np.average(values, weights=[self.weights.get(key, 1.0) for key in self.scores])
+        )
+
+
+Run = Mapping[str, Items]
+"""What one training run scored: benchmark to its items."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +64,7 @@ class Paired:
     """A difference of means over the same `n` items, with its interval and two-sided p.
 
     better, worse, same: on how many items the second scored above, below or as the first.
+    effective: how many independent items of equal weight would be as sure.
     """
 
     n: int
@@ -50,47 +75,51 @@ class Paired:
     better: int
     worse: int
     same: int
+    effective: float
 
 
-def mean_interval(values: Sequence[float], level: float = 0.95) -> Estimate:
-    """The mean of scores in 0..1 and its interval at `level`.
+def mean_interval(
+    values: Sequence[float],
+    level: float = 0.95,
+    *,
+    weights: Sequence[float] | None = None,
+    clusters: Sequence[str] | None = None,
+    strata: Sequence[str] | None = None,
+) -> Estimate:
+    """The (weighted) mean of scores [n] in 0..1 and its interval at `level`.
 
-    Scores that are all 0 or 1 get Wilson's score interval (1927), others Student's t interval
-    clipped to 0..1; for others that do not vary (one item is such a case) see the head of this
-    file. Raises ValueError for no values, or values outside 0..1.
+    Independent scores of 0 or 1 with equal weights get Wilson's score interval (1927). Others get
+    it for as many throws as would vary like them: m (1 - m) / v, where v is the linearised variance
+    of the mean m, cluster-robust and within strata, and Student's quantile in place of the normal
+    one (as Korn and Graubard, Survey Methodology 24, 1998, do for shares of surveys). It is never
+    outside 0..1 and, other than Student's, right for scores most of which are 0. weights, clusters,
+    strata: [n] each, see Items. Raises ValueError for no values, or values outside 0..1.
     """
     scores = _scores(values)
-    n, mean = len(scores), float(scores.mean())
-    if _binary(scores):
-        low, high = _wilson(mean, n, level)
-    elif np.ptp(scores) == 0:
-        low, high = _no_spread(mean, n, level, 0.0)
-    else:
-        half = _t_quantile(n - 1, level) * float(scores.std(ddof=1)) / math.sqrt(n)
-        low, high = max(0.0, mean - half), min(1.0, mean + half)
-    return Estimate(mean, low, high, n)
+    return _mean_interval(scores, _Layout.of(len(scores), weights, clusters, strata), level)
 
 
-def paired(a: Mapping[str, float], b: Mapping[str, float], level: float = 0.95) -> Paired:
+def paired(a: Items, b: Items, level: float = 0.95) -> Paired:
     """The difference b - a of two sets of scores over the same items, told by their keys.
 
-    Scores that are all 0 or 1: Newcombe's hybrid score interval for paired proportions (Statistics
-    in Medicine 17, 1998, 2635-2650, method 10) and the exact McNemar test. Other scores: Student's
-    t interval of the differences, clipped to -1..1, and a sign-flip permutation test: exact if few
-    items differ, else from DRAWS draws of a fixed seed. Interval and p come from different methods
-    and can disagree at the margin; verdicts go by p.
+    Interval: the limits of both means squared and added, with their correlation, which is lessened
+    for continuity (Newcombe's method 10, Statistics in Medicine 17, 1998, 2635-2650; for means of
+    any kind Zou and Donner, ibid. 27, 2008, 1693-1702). p: the exact McNemar test for independent
+    scores of 0 or 1 with equal weights, else a sign-flip permutation test, of whole clusters: exact
+    if few differ, else from DRAWS draws of a fixed seed. Interval and p come from different methods
+    and can disagree at the margin; verdicts go by p. Weights, clusters and strata are those of `a`.
 
     Raises UserError if the items are not the same, ValueError if there are none.
     """
-    first, second = _aligned(a, b)
+    first, second, layout = _aligned(a, b)
     difference = second - first
-    if _binary(first) and _binary(second):
-        low, high = _newcombe(first, second, level)
+    low, high = _square_and_add(first, second, layout, level)
+    if layout.plain and _binary(first) and _binary(second):
         p = _mcnemar(int((difference > 0).sum()), int((difference < 0).sum()))
     else:
-        low, high = _t_difference(difference, level)
-        p = sign_flip_p(difference)
-    return _paired(difference, float(difference.mean()), low, high, p)
+        p = sign_flip_p(np.bincount(layout.clusters, layout.weights * difference))
+    mean = layout.mean(difference)
+    return _paired(difference, mean, low, high, p, layout.effective(difference))
 
 
 def suite_mean(runs: Sequence[Run], level: float = 0.95) -> Estimate:
@@ -102,12 +131,15 @@ def suite_mean(runs: Sequence[Run], level: float = 0.95) -> Estimate:
     their number. n counts items. Raises UserError if the runs are not over the same items.
     """
     if len(runs) == 1 and len(runs[0]) == 1:
-        return mean_interval(list(next(iter(runs[0].values())).values()), level)
-    items, means = _over_runs(runs)
+        (items,) = runs[0].values()
+        scores, _, layout = _aligned(items, items)
+        return _mean_interval(scores, layout, level)
+    tables, means = _over_runs(runs)
     value = float(np.mean(means))
-    parts = [_part(scores, 0.0, len(items), level) for scores in items]
+    parts = [_part(scores, layout, 0.0, len(tables), level) for scores, layout in tables]
     half = _half_width([*parts, *_between(means)], level)[0]
-    return Estimate(value, max(0.0, value - half), min(1.0, value + half), sum(map(len, items)))
+    count = sum(len(scores) for scores, _ in tables)
+    return Estimate(value, max(0.0, value - half), min(1.0, value + half), count)
 
 
 def suite_difference(a: Sequence[Run], b: Sequence[Run], level: float = 0.95) -> Paired:
@@ -121,39 +153,162 @@ def suite_difference(a: Sequence[Run], b: Sequence[Run], level: float = 0.95) ->
         (first,), (second,) = a[0].values(), b[0].values()
         return paired(first, second, level)
     (before, means_before), (after, means_after) = _over_runs(a, b), _over_runs(b, a)
-    moved = [second - first for first, second in zip(before, after, strict=True)]
-    value = float(np.mean([part.mean() for part in moved]))
-    parts = [_part(part, -1.0, len(moved), level) for part in moved]
+    moved = [
+        (second - first, layout) for (first, layout), (second, _) in zip(before, after, strict=True)
+    ]
+    value = float(np.mean([layout.mean(part) for part, layout in moved]))
+    parts = [_part(part, layout, -1.0, len(moved), level) for part, layout in moved]
     parts += _between(means_before) + _between(means_after)
     half, freedom, error = _half_width(parts, level)
-    everything = np.concatenate(moved)
+    everything = np.concatenate([part for part, _ in moved])
+    effective = sum(layout.effective(part) for part, layout in moved)
     p = _t_p(value / error, freedom) if bool(everything.any()) else 1.0
-    return _paired(everything, value, max(-1.0, value - half), min(1.0, value + half), p)
+    low, high = max(-1.0, value - half), min(1.0, value + half)
+    return _paired(everything, value, low, high, p, effective)
 
 
-def _over_runs(runs: Sequence[Run], other: Sequence[Run] = ()) -> tuple[list[Any], list[float]]:
-    """Item scores [items] of each benchmark averaged over runs, and each run's mean of means."""
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """How n scores make up a mean. weights: [n], their sum is 1; clusters: [n] numbers from 0, of
+    which none is in two strata; strata: [clusters] the number of each cluster's stratum."""
+
+    weights: Any
+    clusters: Any
+    strata: Any
+
+    @classmethod
+    def of(
+        cls,
+        n: int,
+        weights: Sequence[float] | None = None,
+        clusters: Sequence[str] | None = None,
+        strata: Sequence[str] | None = None,
+    ) -> _Layout:
+        shares = np.ones(n) if weights is None else np.asarray(weights, dtype=float)
+        names = list(clusters or [""] * n)
+        within = list(strata or [""] * n)
+        numbers: dict[Any, int] = {}
+        found = [
+            numbers.setdefault((group, name) if name else index, len(numbers))
+            for index, (group, name) in enumerate(zip(within, names, strict=True))
+        ]
+        strata_of = np.empty(len(numbers), dtype=int)
+        strata_of[found] = np.unique(within, return_inverse=True)[1]
+        return cls(shares / shares.sum(), np.array(found), strata_of)
+
+    @property
+    def plain(self) -> bool:
+        """Whether the items are independent, of equal weight, and of no strata."""
+        alone = len(self.strata) == len(self.weights)
+        return alone and not self.strata.any() and bool(np.ptp(self.weights) < 1e-12)
+
+    @property
+    def count(self) -> float:
+        """So many independent items of equal weight the clusters are, if each is all of a piece."""
+        return 1 / float((np.bincount(self.clusters, self.weights) ** 2).sum())
+
+    def mean(self, values: Any) -> float:
+        """The weighted mean; of equal weights the plain one, to the last bit."""
+        equal = bool(np.ptp(self.weights) == 0)
+        return float(values.mean()) if equal else float(self.weights @ values)
+
+    def covariance(self, x: Any, y: Any) -> tuple[float, float]:
+        """(covariance of the means of x and y [n], degrees of freedom of it), linearised.
+
+        A stratum of a single cluster tells nothing of its own variance and is given that of the
+        others; where all are such, their differences are taken for chance, which is too much.
+        """
+        if len(self.strata) == 1:
+            return 0.0, 1.0
+        sizes = np.bincount(self.strata)
+        strata = self.strata if (sizes > 1).any() else np.zeros_like(self.strata)
+        sizes = np.bincount(strata)
+        of_item, inside = strata[self.clusters], sizes[strata] > 1
+        weights = np.bincount(of_item, self.weights)
+
+        def totals(values: Any) -> Any:
+            centre = np.bincount(of_item, self.weights * values) / weights
+            return np.bincount(self.clusters, self.weights * (values - centre[of_item]))
+
+        scale = sizes / np.maximum(sizes - 1, 1)
+        parts = np.bincount(strata, totals(x) * totals(y)) * scale
+        squares = np.bincount(self.clusters, self.weights) ** 2
+        if not inside.all():
+            known = parts[sizes > 1].sum() / squares[inside].sum()
+            parts += np.where(sizes == 1, known * np.bincount(strata, squares), 0.0)
+        total = float(parts.sum())
+        freedom = np.where(sizes > 1, sizes - 1, max(1, inside.sum()))
+        below = float((parts**2 / freedom).sum())
+        return total, total**2 / below if below else float(max(1, len(strata) - 1))
+
+    def effective(self, values: Any) -> float:
+        """How many independent items of equal weight would be as sure of the mean of `values`."""
+        if self.plain:
+            return float(len(values))
+        variance = self.covariance(values, values)[0]
+        spread = self.mean((values - self.mean(values)) ** 2)
+        return min(float(len(values)), spread / variance) if variance > 0 else self.count
+
+
+def _mean_interval(scores: Any, layout: _Layout, level: float) -> Estimate:
+    mean = min(1.0, max(0.0, layout.mean(scores)))
+    return Estimate(mean, *_limits(scores, layout, level), len(scores))
+
+
+def _limits(scores: Any, layout: _Layout, level: float) -> tuple[float, float]:
+    """The score interval of a mean; see `mean_interval`."""
+    mean = min(1.0, max(0.0, layout.mean(scores)))
+    variance, freedom = layout.covariance(scores, scores)
+    # Where nothing varies but something could, the scores may be as good as throws of a coin.
+    if variance <= 1e-15 or (layout.plain and _binary(scores)):
+        return _wilson(mean, layout.count, _z(0.5 + level / 2))
+    return _wilson(mean, mean * (1 - mean) / variance, _t_quantile(freedom, level))
+
+
+def _square_and_add(first: Any, second: Any, layout: _Layout, level: float) -> tuple[float, float]:
+    """The interval of the difference of two means of correlated scores; see `paired`."""
+    p1, p2 = layout.mean(first), layout.mean(second)
+    (l1, u1), (l2, u2) = _limits(first, layout, level), _limits(second, layout, level)
+    product = layout.covariance(first, first)[0] * layout.covariance(second, second)[0]
+    together = layout.covariance(first, second)[0]
+    if together > 0:
+        count = layout.count
+        together = max(together - 1 / (2 * count * (count - 1)), 0.0) if count > 1 else 0.0
+    r = max(-1.0, together / math.sqrt(product)) if product > 0 else 0.0
+    below = (p2 - l2) ** 2 - 2 * r * (p2 - l2) * (u1 - p1) + (u1 - p1) ** 2
+    above = (u2 - p2) ** 2 - 2 * r * (u2 - p2) * (p1 - l1) + (p1 - l1) ** 2
+    difference = p2 - p1
+    return difference - math.sqrt(max(below, 0.0)), difference + math.sqrt(max(above, 0.0))
+
+
+def _over_runs(
+    runs: Sequence[Run], other: Sequence[Run] = ()
+) -> tuple[list[tuple[Any, _Layout]], list[float]]:
+    """(scores [items] averaged over runs, layout) of each benchmark; each run's mean of means."""
     shape = runs[0]
     for run in [*runs, *other]:
         if run.keys() != shape.keys():
             raise UserError(f"runs over other benchmarks: {', '.join(run.keys() ^ shape.keys())}")
-    tables = [
-        np.stack([_aligned(shape[name], run[name])[1] for run in runs]) for name in sorted(shape)
-    ]
-    for run in other:
-        for name in shape:
+    tables, means = [], []
+    for name in sorted(shape):
+        layout = _aligned(shape[name], shape[name])[2]
+        table = np.stack([_aligned(shape[name], run[name])[1] for run in runs])
+        for run in other:
             _aligned(shape[name], run[name])
-    means = np.mean([table.mean(axis=1) for table in tables], axis=0)
-    return [table.mean(axis=0) for table in tables], [float(mean) for mean in means]
+        tables.append((table.mean(axis=0), layout))
+        means.append([layout.mean(row) for row in table])
+    return tables, [float(mean) for mean in np.mean(means, axis=0)]
 
 
-def _part(values: Any, least: float, of: int, level: float) -> tuple[float, float]:
+def _part(values: Any, layout: _Layout, least: float, of: int, level: float) -> tuple[float, float]:
     """(variance, degrees of freedom) that one of `of` benchmarks adds to the mean over them."""
-    n, mean = len(values), float(values.mean())
-    if np.ptp(values) > 0:
-        return float(values.var(ddof=1)) / n / of**2, n - 1
-    low, high = _no_spread(mean, n, level, least)
-    return ((high - low) / 2 / _z(0.5 + level / 2) / of) ** 2, n
+    variance, freedom = layout.covariance(values, values)
+    if variance > 1e-15:
+        return variance / of**2, freedom
+    # At most a share 1 - (alpha / 2)^(1/n) of all items can be different (Clopper and Pearson's
+    # bound for none seen in n), and each of those by no more than the range allows.
+    share = 1 - ((1 - level) / 2) ** (1 / layout.count)
+    return (share * (1 - least) / 2 / _z(0.5 + level / 2) / of) ** 2, layout.count
 
 
 def _between(means: Sequence[float]) -> list[tuple[float, float]]:
@@ -240,21 +395,32 @@ def _scores(values: Any) -> Any:
     return scores
 
 
-def _aligned(a: Mapping[str, float], b: Mapping[str, float]) -> tuple[Any, Any]:
-    unshared = len(a.keys() ^ b.keys())
+def _aligned(a: Items, b: Items) -> tuple[Any, Any, _Layout]:
+    """Scores [n] of both over the same keys in one order, and the layout of `a`."""
+    unshared = len(a.scores.keys() ^ b.scores.keys())
     if unshared:
+        shared = len(a.scores.keys() & b.scores.keys())
         raise UserError(
-            f"{unshared} items are in one of the two runs only ({len(a.keys() & b.keys())} shared)",
+            f"{unshared} items are in one of the two runs only ({shared} shared)",
             hint="compare runs over the same items: same data, same --limit",
         )
-    keys = sorted(a)
-    return _scores([a[key] for key in keys]), _scores([b[key] for key in keys])
+    keys = sorted(a.scores)
+    first, second = _scores([a.scores[k] for k in keys]), _scores([b.scores[k] for k in keys])
+    layout = _Layout.of(
+        len(keys),
+        [a.weights.get(key, 1.0) for key in keys],
+        [a.clusters.get(key, "") for key in keys],
+        [a.strata.get(key, "") for key in keys],
+    )
+    return first, second, layout
 
 
-def _paired(difference: Any, mean: float, low: float, high: float, p: float) -> Paired:
+def _paired(
+    difference: Any, mean: float, low: float, high: float, p: float, effective: float
+) -> Paired:
     better, worse = int((difference > 0).sum()), int((difference < 0).sum())
     n = len(difference)
-    return Paired(n, mean, low, high, p, better, worse, n - better - worse)
+    return Paired(n, mean, low, high, p, better, worse, n - better - worse, effective)
 
 
 def _binary(scores: Any) -> bool:
@@ -279,26 +445,11 @@ def _t_p(t: float, freedom: float) -> float:
     return 2 * float(stdtr(freedom, -abs(t)))
 
 
-def _wilson(mean: float, n: int, level: float) -> tuple[float, float]:
-    """Wilson's interval (1927) for a share `mean` of n; it holds the share itself."""
-    z = _z(0.5 + level / 2)
+def _wilson(mean: float, n: float, z: float) -> tuple[float, float]:
+    """Wilson's interval (1927) for a share `mean` of n throws; it holds the share itself."""
     centre = (mean + z * z / (2 * n)) / (1 + z * z / n)
     half = z * math.sqrt(mean * (1 - mean) / n + z * z / (4 * n * n)) / (1 + z * z / n)
     return max(0.0, min(mean, centre - half)), min(1.0, max(mean, centre + half))
-
-
-def _no_spread(mean: float, n: int, level: float, least: float) -> tuple[float, float]:
-    """The interval where n values, which could be anything in least..1, were all `mean`."""
-    share = 1 - ((1 - level) / 2) ** (1 / n)
-    return mean - share * (mean - least), mean + share * (1 - mean)
-
-
-def _t_difference(difference: Any, level: float) -> tuple[float, float]:
-    n, mean = len(difference), float(difference.mean())
-    if np.ptp(difference) == 0:
-        return _no_spread(mean, n, level, -1.0)
-    half = _t_quantile(n - 1, level) * float(difference.std(ddof=1)) / math.sqrt(n)
-    return max(-1.0, mean - half), min(1.0, mean + half)
 
 
 def _mcnemar(better: int, worse: int) -> float:
@@ -307,24 +458,3 @@ def _mcnemar(better: int, worse: int) -> float:
 
     moved = better + worse
     return min(1.0, 2 * float(bdtr(min(better, worse), moved, 0.5))) if moved else 1.0
-
-
-def _newcombe(first: Any, second: Any, level: float) -> tuple[float, float]:
-    """Newcombe's method 10 for second - first: Wilson's limits of both, squared and added.
-
-    phi is the correlation of the pairs, its numerator corrected for continuity if positive.
-    """
-    n = len(first)
-    both, neither = int((first * second).sum()), int(((1 - first) * (1 - second)).sum())
-    only_first, only_second = int((first > second).sum()), int((second > first).sum())
-    p1, p2 = (both + only_first) / n, (both + only_second) / n
-    (l1, u1), (l2, u2) = _wilson(p1, n, level), _wilson(p2, n, level)
-    product = p1 * (1 - p1) * p2 * (1 - p2)
-    surplus = float(both * neither - only_first * only_second)
-    if surplus > 0:
-        surplus = max(surplus - n / 2, 0.0)
-    phi = surplus / (n * n * math.sqrt(product)) if product else 0.0
-    below = (p2 - l2) ** 2 - 2 * phi * (p2 - l2) * (u1 - p1) + (u1 - p1) ** 2
-    above = (u2 - p2) ** 2 - 2 * phi * (u2 - p2) * (p1 - l1) + (p1 - l1) ** 2
-    difference = p2 - p1
-    return difference - math.sqrt(max(below, 0.0)), difference + math.sqrt(max(above, 0.0))

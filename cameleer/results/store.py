@@ -8,7 +8,7 @@ no manifest, is unfinished: it reads as None, never as a score of 0.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from cameleer.core.artifact import MANIFEST
 from cameleer.core.errors import UserError
 from cameleer.core.files import read_json
 from cameleer.core.jsonl import read_jsonl
+from cameleer.results.stats import Items
 
 STUDY = "study.json"
 
@@ -36,11 +37,24 @@ class Evaluation:
     def manifest(self) -> dict[str, Any]:
         return _object(self.folder / MANIFEST)
 
+    @property
+    def scored(self) -> bool:
+        """Whether there is a score; answers may only be written, for a judge or people."""
+        return "value" in self.scores
+
+    @property
+    def lower_is_better(self) -> bool:
+        return bool(self.scores.get("lower_is_better"))
+
     @cached_property
-    def items(self) -> dict[str, float]:
-        """Score of every item by its key, from samples.jsonl."""
+    def items(self) -> Items:
+        """Score of every item by its key, with weights, clusters and strata, from samples.jsonl.
+
+        Groups are strata where the score is a mean over them.
+        """
         path = self.folder / "samples.jsonl"
         items: dict[str, float] = {}
+        weights, clusters, groups = {}, {}, {}
         for line, row in read_jsonl(path):
             key, score = row.get("item"), row.get("score")
             if not isinstance(key, str):
@@ -50,9 +64,19 @@ class Evaluation:
             if key in items:
                 raise UserError(f"item '{key}' is there twice", file=path, line=line)
             items[key] = float(score)
+            weights[key] = _weight(row, path, line)
+            clusters[key], groups[key] = str(row.get("cluster", "")), str(row.get("group", ""))
         if not items:
             raise UserError("holds no samples", file=path, hint="run the evaluation again")
-        return items
+        return Items(items, weights, clusters, groups if self.scores.get("macro") else {})
+
+    @cached_property
+    def items_upward(self) -> Items:
+        """The items with 1 less the score where lower is better, so that means over benchmarks
+        make sense."""
+        if not self.lower_is_better:
+            return self.items
+        return replace(self.items, scores={k: 1 - v for k, v in self.items.scores.items()})
 
     def samples(self, keys: Collection[str]) -> dict[str, dict[str, Any]]:
         """The whole rows of some items, by key."""
@@ -167,6 +191,13 @@ def _cell(folder: Path, record: dict[str, Any]) -> Cell:
 def _finished(folder: Path, below: str | None) -> Path | None:
     """A stage's folder, or None where it is not finished."""
     return folder / below if below and (folder / below / MANIFEST).is_file() else None
+
+
+def _weight(row: dict[str, Any], path: Path, line: int) -> float:
+    weight = row.get("weight", 1.0)
+    if not isinstance(weight, int | float) or not 0 < weight < float("inf"):
+        raise UserError("is not a number above 0", file=path, line=line, field="weight")
+    return float(weight)
 
 
 def _object(path: Path) -> dict[str, Any]:

@@ -238,6 +238,60 @@ def test_other_items_are_warned_of_and_not_compared(make_study: Make, tmp_path: 
     assert any("3 items are in one of the two runs only" in text for text in analysis.warnings)
 
 
+def restate(study: Path, label: str, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change scores.json of one benchmark in every evaluation of a study."""
+    for path in study.glob(f"cells/**/{label.replace(':', '-')}/scores.json"):
+        scores = json.loads(path.read_text())
+        change(scores)
+        path.write_text(json.dumps(scores))
+
+
+def test_where_lower_is_better_the_lowest_leads_and_a_fall_is_a_gain(
+    make_study: Make, tmp_path: Path
+) -> None:
+    study = make_study(tmp_path, mixtures=["flan", "dolly"], benchmarks=["mmlu:0-shot", "gsm:cot"])
+    restate(study, "mmlu:0-shot", lambda scores: scores.update(lower_is_better=True))
+    analysis = analyse(read_study(study))
+    matrix = analysis.matrices[0]
+    base, flan, dolly = (row.scores["mmlu:0-shot"] for row in matrix.rows)
+    assert base
+    assert flan
+    assert dolly
+    assert flan.estimate.value > dolly.estimate.value
+    leader = matrix.leader("mmlu:0-shot")
+    assert leader
+    assert leader.mixture == "dolly"
+    assert not flan.best
+    (fell,) = [
+        d for d in analysis.differences if (d.mixture, d.benchmark) == ("flan", "mmlu:0-shot")
+    ]
+    assert fell.paired.difference > 0.1
+    assert (fell.verdict, fell.items_worse) == ("worse", fell.paired.better)
+    average = matrix.rows[1].scores["average"]
+    gsm = matrix.rows[1].scores["gsm:cot"]
+    assert average
+    assert gsm
+    assert average.estimate.value == pytest.approx(
+        (1 - flan.estimate.value + gsm.estimate.value) / 2
+    )
+    html = write_report(study, tmp_path / "report").read_text()
+    assert 'title="lower is better">↓' in html
+    assert "▼ +" in (tmp_path / "report" / "table.md").read_text()
+
+
+@pytest.mark.parametrize("benchmarks", [["gsm:cot", "mmlu:0-shot", "tydiqa:gold"], ["gsm:cot"]])
+def test_answers_that_are_only_written_are_said_to_have_no_score(
+    benchmarks: list[str], make_study: Make, tmp_path: Path
+) -> None:
+    study = make_study(tmp_path, mixtures=["flan", "dolly"], benchmarks=benchmarks)
+    restate(study, "gsm:cot", lambda scores: scores.pop("value"))
+    page = write_report(study, tmp_path / "report").read_text()
+    assert "gsm:cot has no score: its answers are for a judge or people" in page
+    assert ("Nothing that was asked of" in page) == (len(benchmarks) == 1)
+    (matrix,) = analyse(read_study(study)).matrices
+    assert "gsm:cot" not in matrix.columns
+
+
 def test_bases_and_seeds(make_study: Make, tmp_path: Path) -> None:
     study = make_study(tmp_path, mixtures=("flan", "code"), bases=("a", "b"), seeds=(1, 2, 3), n=30)
     html = write_report(study, tmp_path / "report").read_text()

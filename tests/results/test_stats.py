@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import optimize
 from scipy import stats as oracle
 
 from cameleer.core.errors import UserError
 from cameleer.results.stats import (
+    Items,
+    _Layout,
     holm,
     mean_interval,
     paired,
@@ -26,13 +29,11 @@ shares = st.floats(0, 1, allow_nan=False, width=32)
 bits = st.integers(0, 1).map(float)
 
 
-def keyed(values: list[float]) -> dict[str, float]:
-    return {f"item/{index}": value for index, value in enumerate(values)}
+def keyed(values: list[float]) -> Items:
+    return Items({f"item/{index}": value for index, value in enumerate(values)})
 
 
-def from_table(
-    both: int, first: int, second: int, neither: int
-) -> tuple[dict[str, float], dict[str, float]]:
+def from_table(both: int, first: int, second: int, neither: int) -> tuple[Items, Items]:
     a = [1.0] * (both + first) + [0.0] * (second + neither)
     b = [1.0] * both + [0.0] * first + [1.0] * second + [0.0] * neither
     return keyed(a), keyed(b)
@@ -61,11 +62,73 @@ def test_wilson_is_scipys(values: list[float]) -> None:
     assert (found.low, found.high) == pytest.approx((theirs.low, theirs.high), abs=1e-9)
 
 
-def test_graded_scores_get_students_interval() -> None:
+def test_graded_scores_are_as_many_throws_as_vary_like_them() -> None:
     values = [0.2, 0.9, 0.4, 0.55, 0.7]
-    theirs = oracle.ttest_1samp(values, 0).confidence_interval()
+    mean, t = np.mean(values), oracle.t.ppf(0.975, 4)
+    per_spread = np.var(values, ddof=1) / 5 / (mean * (1 - mean))
+
+    def off(truth: float) -> float:
+        return float((mean - truth) ** 2 - t**2 * per_spread * truth * (1 - truth))
+
     found = mean_interval(values)
-    assert (found.low, found.high) == pytest.approx((theirs.low, theirs.high))
+    assert found.low == pytest.approx(optimize.brentq(off, 0, mean))
+    assert found.high == pytest.approx(optimize.brentq(off, mean, 1))
+
+
+def by_hand(values: list[float], clusters: list[str], strata: list[str]) -> tuple[float, float]:
+    """Mean over strata and its cluster-robust variance, said with loops."""
+    names = sorted(set(strata))
+    mean = variance = 0.0
+    for stratum in names:
+        rows = [i for i, name in enumerate(strata) if name == stratum]
+        middle = sum(values[i] for i in rows) / len(rows)
+        mean += middle / len(names)
+        within = sorted({clusters[i] for i in rows})
+        sums = [sum(values[i] - middle for i in rows if clusters[i] == c) for c in within]
+        scale = len(within) / (len(within) - 1) / (len(rows) * len(names)) ** 2
+        variance += scale * sum(one**2 for one in sums)
+    return mean, variance
+
+
+def test_clusters_strata_and_weights_are_those_said_by_hand() -> None:
+    rng = np.random.default_rng(5)
+    strata = ["a"] * 12 + ["b"] * 30
+    clusters = [f"{s}{i // 3}" for i, s in enumerate(strata)]
+    values = [float(one) for one in rng.random(42).round(2)]
+    weights = [42 / (2 * strata.count(one)) for one in strata]
+    mean, variance = by_hand(values, clusters, strata)
+    layout = _Layout.of(42, weights, clusters, strata)
+    scores = np.array(values)
+    assert layout.mean(scores) == pytest.approx(mean)
+    assert layout.covariance(scores, scores)[0] == pytest.approx(variance)
+    found = mean_interval(values, weights=weights, clusters=clusters, strata=strata)
+    middle = (found.low + found.high) / 2
+    assert found.value == pytest.approx(mean)
+    # Most of the variance is of the four clusters of "a": Student's quantile for 3 is 3.2.
+    assert 1.96 < (found.high - found.low) / 2 / math.sqrt(variance) < 3.2
+    assert abs(middle - mean) < 0.02
+
+
+def test_copies_of_an_item_in_its_cluster_say_nothing_new() -> None:
+    values = [float(i % 3 == 0) for i in range(40)]
+    once = mean_interval([*values, 0.5])
+    thrice = mean_interval(
+        [one for one in [*values, 0.5] for _ in range(3)],
+        clusters=[f"c{i}" for i in range(41) for _ in range(3)],
+    )
+    assert (thrice.low, thrice.high) == pytest.approx((once.low, once.high))
+    apart = mean_interval([one for one in [*values, 0.5] for _ in range(3)])
+    assert apart.high - apart.low < 0.65 * (once.high - once.low)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.3, 1.0])
+def test_clusters_all_alike_and_strata_of_one_item_are_no_certainty(value: float) -> None:
+    one = mean_interval([value] * 30, clusters=[f"c{i // 10}" for i in range(30)])
+    assert one.high - one.low > 0.5  # three clusters
+    few = mean_interval([value, value, 1.0 - value], strata=["a", "b", "c"])
+    assert few.high - few.low > 0.5
+    two = mean_interval([0.0, 0.0, 1.0, 1.0], strata=["a", "a", "b", "b"])
+    assert two.high - two.low > 0.4
 
 
 @given(st.lists(shares, min_size=1, max_size=30))
@@ -82,7 +145,7 @@ def test_an_interval_holds_its_mean_stays_in_range_and_is_never_a_point(
 def test_one_graded_item_says_next_to_nothing() -> None:
     found = mean_interval([0.5])
     assert found.n == 1
-    assert found.high - found.low > 0.9
+    assert found.high - found.low > 0.85
 
 
 @pytest.mark.parametrize("values", [[], [1.5], [-0.1], [math.nan]])
@@ -158,7 +221,7 @@ def test_equal_scores_are_no_difference_and_no_certainty() -> None:
 
 def test_other_items_are_the_users_error_with_the_count() -> None:
     with pytest.raises(UserError, match="2 items are in one of the two runs only"):
-        paired({"a": 1, "b": 0}, {"a": 1, "c": 0})
+        paired(Items({"a": 1, "b": 0}), Items({"a": 1, "c": 0}))
 
 
 def test_holm_by_hand() -> None:
@@ -219,11 +282,11 @@ def test_an_average_over_benchmarks_weighs_them_equally() -> None:
 def test_one_run_of_one_benchmark_is_the_plain_comparison() -> None:
     a, b = from_table(20, 12, 2, 16)
     assert suite_difference([{"x": a}], [{"x": b}]) == paired(a, b)
-    assert suite_mean([{"x": a}]) == mean_interval(list(a.values()))
+    assert suite_mean([{"x": a}]) == mean_interval(list(a.scores.values()))
 
 
 def test_seeds_that_disagree_widen_the_interval() -> None:
-    def run(right: int) -> dict[str, dict[str, float]]:
+    def run(right: int) -> dict[str, Items]:
         return {"x": keyed([1.0] * right + [0.0] * (400 - right))}
 
     base, calm, wild = [run(200)], [run(240), run(241), run(239)], [run(300), run(240), run(180)]

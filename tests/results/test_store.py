@@ -29,8 +29,9 @@ def make(folder: Path, **changes: Any) -> Path:
     return folder
 
 
-def make_eval(folder: Path, scores: list[float]) -> None:
+def make_eval(folder: Path, scores: list[float], **told: Any) -> None:
     folder.mkdir()
+    (folder / "scores.json").write_text(json.dumps({"value": sum(scores) / len(scores)} | told))
     (folder / "manifest.json").write_text("{}")
     answer = Answer("", ["o"], [], ["stop"], 1, 1, 0.1)
     rows = [
@@ -44,8 +45,33 @@ def test_items_are_the_scores_of_the_samples(tmp_path: Path) -> None:
     study = make(tmp_path / "s")
     make_eval(study / "e", [1.0, 0.5])
     run = read_study(study).cells[0].evals["gsm:cot"]
-    assert run.items == {"gsm/0": 1.0, "gsm/1": 0.5}
+    assert run.items.scores == {"gsm/0": 1.0, "gsm/1": 0.5}
     assert run.samples({"gsm/1"})["gsm/1"]["score"] == 0.5
+
+
+def test_items_know_weights_clusters_and_strata(tmp_path: Path) -> None:
+    answer = Answer("", ["o"], [], ["stop"], 1, 1, 0.1)
+    rows = [
+        Sample("a/0", "a", "p", "t", answer, Score(1.0, ["x"]), "c1", 1.5).to_row(),
+        Sample("b/0", "b", "p", "t", answer, Score(0.5, ["x"]), "", 0.5).to_row(),
+    ]
+    make_eval(tmp_path / "e", [0.0], macro=True, lower_is_better=True)
+    samples = tmp_path / "e" / "samples.jsonl"
+    samples.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run = Evaluation(tmp_path / "e")
+    assert run.items.weights == {"a/0": 1.5, "b/0": 0.5}
+    assert run.items.clusters == {"a/0": "c1", "b/0": ""}
+    assert run.items.strata == {"a/0": "a", "b/0": "b"}
+    assert run.items.mean == 0.875
+    assert run.items_upward.mean == 0.125
+    assert run.items_upward.scores == {"a/0": 0.0, "b/0": 0.5}
+
+
+def test_answers_that_are_only_written_have_no_score(tmp_path: Path) -> None:
+    make_eval(tmp_path / "e", [1.0])
+    assert Evaluation(tmp_path / "e").scored
+    (tmp_path / "e" / "scores.json").write_text('{"n": 1}')
+    assert not Evaluation(tmp_path / "e").scored
 
 
 def test_what_is_not_finished_is_not_there(tmp_path: Path) -> None:
@@ -73,6 +99,7 @@ def test_a_missing_field_is_named(tmp_path: Path) -> None:
         ('{"item": "gsm/0", "score": 1}', "twice"),
         ('{"item": "gsm/9", "score": 7}', "field 'score'"),
         ('{"score": 1}', "field 'item'"),
+        ('{"item": "gsm/9", "score": 1, "weight": -1}', "field 'weight'"),
         ('{"item": ', "broken JSON"),
     ],
 )
