@@ -25,6 +25,11 @@ from cameleer.core.files import to_json, write_jsonl
 
 app = group("Benchmarks.")
 
+ReviewerOption = Annotated[
+    list[str] | None,
+    typer.Option(help="A model that reads outputs, as NAME=MODEL, in place of the setting's own."),
+]
+
 
 @app.command("ls")
 def eval_ls(json: Json = False) -> None:
@@ -120,6 +125,7 @@ def eval_run(
     batch_size: Annotated[int | None, typer.Option(min=1, help="As an engine option.")] = None,
     precision: Annotated[str | None, typer.Option(help="As an engine option.")] = None,
     seed: int = 42,
+    reviewer: ReviewerOption = None,
     json: Json = False,
 ) -> None:
     """Evaluate a model; give the same command again to resume by sample.
@@ -131,6 +137,7 @@ def eval_run(
     """
     from cameleer.core.files import read_json
     from cameleer.engines.registry import choose
+    from cameleer.evals.review import reviewers_given
     from cameleer.evals.runner import EvalSpec, eval_stage, evaluate
 
     flags = {"batch_size": batch_size, "precision": precision}
@@ -147,8 +154,16 @@ def eval_run(
             temperature=temperature,
             max_new_tokens=max_new_tokens,
             seed=seed,
+            reviewers=models,
         )
-        for label in benchmarks
+        for label, models in zip(
+            benchmarks, reviewers_given(benchmarks, reviewer or ()), strict=True
+        )
+    ]
+    # All before the first is asked: what is missing for the last is told at once.
+    stages = [
+        eval_stage(spec, identity, data, out_folder(output / spec.benchmark.replace(":", "-")))
+        for spec in specs
     ]
     made: list[Any] = []
 
@@ -157,15 +172,10 @@ def eval_run(
             made.append(chosen.open(identity))
         return made[0]
 
-    scores = []
-    for spec in specs:
-        place = out_folder(output / spec.benchmark.replace(":", "-"))
-        scores.append(
-            read_json(
-                evaluate(spec, make_engine, data, eval_stage(spec, identity, data, place))
-                / "scores.json"
-            )
-        )
+    scores = [
+        read_json(evaluate(spec, make_engine, data, stage) / "scores.json")
+        for spec, stage in zip(specs, stages, strict=True)
+    ]
     rows = [
         {"benchmark": f"{s['benchmark']}:{s['setting']}", "metric": s["metric"], "items": s["n"],
          "score": f"{s['value']:.3f}", "95 % interval": f"{s['low']:.3f} to {s['high']:.3f}"}
@@ -180,15 +190,18 @@ def eval_grade(
     answers: Annotated[Path, typer.Option(help="Lines {item, output} with optional target.")],
     data: DataOption = None,
     rule: RuleOption = Rule.fixed,
+    reviewer: ReviewerOption = None,
     json: Json = False,
 ) -> None:
     """Extract and score recorded outputs; lines {item, extracted, score} on stdout.
 
     Example: `cameleer eval grade gsm:cot --answers outputs.jsonl --data data`
     """
+    from cameleer.evals.review import reviewers_given
     from cameleer.evals.runner import grade
 
-    rows = grade(benchmark, answers, data, rule.value)
+    (models,) = reviewers_given([benchmark], reviewer or ())
+    rows = grade(benchmark, answers, data, rule.value, models)
     if json:
         graded = list(rows)
         mean = sum(row["score"] for row in graded) / len(graded) if graded else None

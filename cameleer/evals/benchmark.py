@@ -10,11 +10,11 @@ A benchmark is a module of `cameleer.evals.benchmarks` (or an entry point of the
 
 For multiple choice, `grade` is given the chosen text as its one output, and where the item has its
 own choices their log-probabilities as `item.meta["logprobs"]`. Where a setting has reviewers, the
-module has `review(item, output, reviewer) -> str`, the text that the reviewer is given, and `grade`
-takes `reviews` (reviewer to one number for each output) as a fourth argument. Where a setting is
-not scored, the module needs no `grade`, and an item's meta holds its `instruction`, under which the
-answers are written to outputs.json for a judge. A benchmark whose files can come from elsewhere too
-has `folder(data: Path | None) -> Path`, which says where.
+module has `review(item, output, reviewer, ask) -> str`, the text that the reviewer is given, and
+`grade` takes `reviews` (reviewer to one number for each output) as a fourth argument. Where a
+setting is not scored, the module needs no `grade`, and an item's meta holds its `instruction`,
+under which the answers are written to outputs.json for a judge. A benchmark whose files can come
+from elsewhere too has `folder(data: Path | None) -> Path`, which says where.
 """
 
 from __future__ import annotations

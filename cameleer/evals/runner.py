@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
+import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,9 +13,9 @@ from typing import Any, TypeVar
 from pydantic import Field
 
 from cameleer.chat.template import Template, template_named
-from cameleer.core.artifact import Stage
+from cameleer.core.artifact import SCRATCH, Stage
 from cameleer.core.config import Config
-from cameleer.core.console import progress
+from cameleer.core.console import note, progress
 from cameleer.core.errors import UserError
 from cameleer.core.files import JsonlLog, sha256_file, write_json, write_jsonl
 from cameleer.core.jsonl import read_jsonl
@@ -22,13 +23,25 @@ from cameleer.engines.engine import Engine, Request
 from cameleer.evals.benchmark import Ask, Benchmark, benchmark_named
 from cameleer.evals.extract import NO_ANSWER
 from cameleer.evals.protocol import prompt_of
-from cameleer.results.records import Answer, Format, Item, Rule, Sample
+from cameleer.evals.review import (
+    Reviews,
+    find_reviewers,
+    review,
+    reviewer_models,
+    texts_to_read,
+)
+from cameleer.evals.written import OUTPUTS, alpaca_eval_rows, lengths
+from cameleer.results.records import Answer, Format, Item, Rule, Sample, Score
 from cameleer.results.stats import mean_interval
 
 SAMPLES, SCORES = "samples.jsonl", "scores.json"
+ANSWERS, REVIEWS = "answers.jsonl", "reviews.jsonl"
+OUTCOME = ("metric", "value", "low", "high", "n")  # of scores.json, in the manifest too
 PROMPT_TOKENS = 2048  # the paper's limit, at which few-shot examples are dropped
 
 Row = dict[str, Any]
+_Read = tuple[int, Row, Item, list[str]]
+"""A line of recorded answers: its number, itself, the item that it is about, its outputs."""
 T = TypeVar("T")
 
 
@@ -38,6 +51,7 @@ class EvalSpec(Config):
     benchmark: `name` or `name:setting`. format: None takes the setting's own. limit: so many items
     of the whole, drawn with seed 42 from every group by its share and asked in the same order, so
     that a few stand for all. samples, temperature, max_new_tokens: None takes the setting's own.
+    reviewers: by name, models to take in place of the setting's own.
     """
 
     benchmark: str
@@ -49,6 +63,7 @@ class EvalSpec(Config):
     temperature: float | None = Field(default=None, ge=0)
     max_new_tokens: int | None = Field(default=None, ge=1)
     seed: int = 42
+    reviewers: dict[str, str] = Field(default_factory=dict)
 
 
 def eval_stage(
@@ -57,15 +72,19 @@ def eval_stage(
     """The stage whose result is this benchmark's samples and scores; hashes the native files.
 
     data: what the user gave as data folder, or None for the default; folder: where the result goes.
-    Raises UserError if benchmark, template or data are not there.
+    Raises UserError if benchmark, template, data or a reviewer are not there.
     """
     benchmark = benchmark_named(spec.benchmark)
     template_named(spec.template)
     home = benchmark.folder(data)
     files = sorted({file for pattern in benchmark.module.NATIVE for file in home.glob(pattern)})
     inputs = {file.relative_to(home).as_posix(): sha256_file(file) for file in files}
-    asked = spec.model_dump() | {"benchmark": benchmark.label}
-    return Stage("eval", folder, {"spec": asked, "engine": engine_identity}, inputs)
+    asked = spec.model_dump(exclude={"reviewers"}) | {"benchmark": benchmark.label}
+    config: dict[str, Any] = {"spec": asked, "engine": engine_identity}
+    # A reviewer is known by its fingerprint, wherever it stands.
+    if found := find_reviewers(benchmark, spec.reviewers):
+        config["reviewers"] = {name: mark for name, (_, mark) in found.items()}
+    return Stage("eval", folder, config, inputs)
 
 
 def evaluate(
@@ -79,11 +98,13 @@ def evaluate(
 
     def work(folder: Path) -> dict[str, Any]:
         run = _Run(spec, make_engine(), data)
-        rows = run.rows(folder / SAMPLES)
+        rows = run.rows(folder)
         write_jsonl(folder / SAMPLES, rows)
         scores = run.scores(rows)
         write_json(folder / SCORES, scores)
-        return {key: scores[key] for key in ("metric", "value", "low", "high", "n")}
+        if not run.benchmark.setting.scored:
+            write_json(folder / OUTPUTS, run.outputs(rows))
+        return {key: scores[key] for key in OUTCOME if key in scores}
 
     stage.run(work)
     return stage.folder
@@ -112,21 +133,30 @@ def prompts(
 
 
 def grade(
-    label: str, answers: Path, data: Path | None, rule: Rule = "fixed"
+    label: str,
+    answers: Path,
+    data: Path | None,
+    rule: Rule = "fixed",
+    reviewers: dict[str, str] | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Score recorded outputs: {"item", "output"} in, {"item", "extracted", "score"} out.
 
     An output is a text or a list of texts (samples); "target" in a line takes the place of the
-    data's. Raises UserError with file and line for a line that cannot be graded.
+    data's, "logprobs" are those of its choices, "reviews" what reviewers said. Outputs without
+    reviews are read by the setting's reviewers; all are if `reviewers` names others. Raises
+    UserError with file and line for a line that cannot be graded.
     """
     benchmark = benchmark_named(label)
     setting = benchmark.setting
+    if not setting.scored:
+        raise UserError(f"{label} has no score: its answers are for a judge or people to compare")
     ask = Ask(benchmark.folder(data), benchmark.setting_name, rule, setting.format, grading=True)
     known: dict[str, Item] = {item.key: item for item in benchmark.module.items(ask)}
-    for line, row in read_jsonl(answers):
-        item, outputs = _recorded(row, known, answers, line)
+    read = [(line, row, *_recorded(row, known, answers, line)) for line, row in read_jsonl(answers)]
+    said = _recorded_reviews(benchmark, reviewers or {}, ask, answers, read)
+    for line, row, item, outputs in read:
         try:
-            score = benchmark.module.grade(item, outputs, ask)
+            score = _score(benchmark, item, outputs, ask, said.get(line))
         except UserError as error:
             raise UserError(error.message, file=answers, line=line, hint=error.hint) from None
         one = isinstance(row["output"], str)
@@ -180,9 +210,26 @@ class _Run:
         self.weights = weights(self.items, self.benchmark.setting.macro)
         template = template_named(spec.template)
         self.requests = [self._request(item, template) for item in self.items]
+        self.read_in_part: dict[str, int] = {}
 
-    def rows(self, path: Path) -> list[Row]:
-        """Every item's row, in the items' order; those already in the file are not asked again."""
+    def rows(self, folder: Path) -> list[Row]:
+        """Every item's row, in the items' order; what the folder holds is not done again."""
+        if not self.benchmark.setting.reviewers:
+            return self._asked(folder / SAMPLES, self._row)
+        # No score without the reviewers' word: until then answers stand in a log of their own.
+        logs = folder / SCRATCH
+        logs.mkdir(exist_ok=True)
+        told = self._asked(logs / ANSWERS, lambda _, answer: asdict(answer))
+        answers = [Answer(**row) for row in told]
+        outputs = {answer.item: (self.by_key[answer.item], answer.outputs) for answer in answers}
+        texts = texts_to_read(self.benchmark, outputs, self.ask)
+        given = self.spec.reviewers
+        reviews, self.read_in_part = review(self.benchmark, given, texts, logs / REVIEWS)
+        pairs = zip(self.requests, answers, strict=True)
+        return [self._row(request, answer, reviews[request.key]) for request, answer in pairs]
+
+    def _asked(self, path: Path, row_of: Callable[[Request, Answer], Row]) -> list[Row]:
+        """The model's answer to every item, as rows of a log; what is logged is not asked again."""
         log = JsonlLog(path)
         try:
             rows = {row["item"]: row for _, row in read_jsonl(path)}
@@ -193,7 +240,7 @@ class _Run:
                         continue
                     # Answered whole, so that every batch is made up as in an unbroken run.
                     answers = zip(batch, self.engine.answer(batch), strict=True)
-                    new = [self._row(*pair) for pair in answers if pair[0] in missing]
+                    new = [row_of(*pair) for pair in answers if pair[0] in missing]
                     log.append(new)
                     rows |= {row["item"]: row for row in new}
                     ticker.advance(len(new))
@@ -203,12 +250,6 @@ class _Run:
 
     def scores(self, rows: Sequence[Row]) -> dict[str, Any]:
         """What scores.json holds: the score with its interval, by group and metric, and counts."""
-        groups: dict[str, list[float]] = defaultdict(list)
-        metrics: dict[str, list[float]] = defaultdict(list)
-        for row in rows:
-            groups[row["group"]].append(row["score"])
-            for name, value in row["values"].items():
-                metrics[name].append(value)
         notes = Counter(row["note"] for row in rows if row["note"])
         finish = Counter(how for row in rows for how in row["finish"])
         return {
@@ -217,9 +258,9 @@ class _Run:
             "rule": self.ask.rule,
             "format": self.ask.format,
             "metric": self.benchmark.setting.metric,
-            **_estimate([row["score"] for row in rows]),
-            "groups": {group: _estimate(values) for group, values in groups.items() if group},
-            "metrics": {name: _estimate(values) for name, values in metrics.items()},
+            "lower_is_better": self.benchmark.setting.lower_is_better,
+            **self._reviewers(),
+            **(_estimates(rows) if self.benchmark.setting.scored else _written(rows)),
             "finish": dict(sorted(finish.items())),
             "no_answer": notes[NO_ANSWER],
             "notes": dict(sorted(notes.items())),
@@ -229,6 +270,21 @@ class _Run:
             "new_tokens": sum(row["new_tokens"] for row in rows),
             "seconds": round(sum(row["seconds"] for row in rows), 3),
         }
+
+    def outputs(self, rows: Sequence[Row]) -> list[dict[str, str]]:
+        """What outputs.json holds, where nothing is scored: the answers, for a judge."""
+        if any(len(row["outputs"]) > 1 for row in rows):
+            note(f"{OUTPUTS} of {self.benchmark.label} holds the first output of each item")
+        return alpaca_eval_rows(self.items, rows, str(self.engine.identity["model"]))
+
+    def _reviewers(self) -> dict[str, Any]:
+        """Which models read the outputs, and how many outputs they could read in part only."""
+        models = reviewer_models(self.benchmark, self.spec.reviewers)
+        facts = {
+            name: {"model": model, "read_in_part": self.read_in_part[name]}
+            for name, model in models.items()
+        }
+        return {"reviewers": facts} if facts else {}
 
     def _request(self, item: Item, template: Template) -> Request:
         spec, setting = self.spec, self.benchmark.setting
@@ -243,16 +299,18 @@ class _Run:
             samples=_or(spec.samples, setting.samples),
             seed=spec.seed,
             scoring=setting.scoring,
+            clip=setting.clip,
             text=item.text,
             cue=item.cue,
             format=self.ask.format,
         )
 
-    def _row(self, request: Request, answer: Answer) -> Row:
+    def _row(self, request: Request, answer: Answer, reviews: Reviews | None = None) -> Row:
         item = self.by_key[request.key]
         if item.choices:
             item = replace(item, meta=item.meta | {"logprobs": answer.logprobs})
-        score = self.benchmark.module.grade(item, answer.outputs, self.ask)
+        scored = self.benchmark.setting.scored
+        score = _score(self.benchmark, item, answer.outputs, self.ask, reviews) if scored else None
         return Sample(
             item.key,
             item.group,
@@ -262,7 +320,17 @@ class _Run:
             score,
             item.cluster,
             self.weights[item.key],
+            reviews or {},
         ).to_row()
+
+
+def _score(
+    benchmark: Benchmark, item: Item, outputs: list[str], ask: Ask, reviews: Reviews | None
+) -> Score:
+    """The benchmark's grade, which takes reviews where there are reviewers."""
+    more = (reviews,) if benchmark.setting.reviewers else ()
+    score: Score = benchmark.module.grade(item, outputs, ask, *more)
+    return score
 
 
 def _ask(
@@ -305,7 +373,68 @@ def _recorded(
         hint = "give the --data that it is from, or a target in the line"
         raise UserError(f"unknown item '{key}'", file=file, line=line, field="item", hint=hint)
     target = row.get("target", item.target if item else None)
-    return Item(key, "", "", "", target, item.meta if item else {}), outputs
+    meta = item.meta if item else {}
+    if row.get("logprobs"):
+        meta = meta | {"logprobs": row["logprobs"]}
+    return Item(key, "", "", "", target, meta, item.choices if item else ()), outputs
+
+
+def _recorded_reviews(
+    benchmark: Benchmark, given: dict[str, str], ask: Ask, file: Path, read: Sequence[_Read]
+) -> dict[int, Reviews]:
+    """What reviewers say of the outputs of each line: as recorded there, else they are asked."""
+    found: dict[int, Reviews] = {}
+    unread: dict[str, tuple[Item, list[str]]] = {}
+    models = reviewer_models(benchmark, given)
+    for line, row, item, outputs in read if models else ():
+        reviews = row.get("reviews")
+        if reviews is None or given:
+            unread[str(line)] = (item, outputs)
+        elif not _fits(reviews, models, len(outputs)):
+            wanted = f"is not a list of {len(outputs)} numbers in 0..1 for each of"
+            raise UserError(f"{wanted} {', '.join(models)}", file=file, line=line, field="reviews")
+        else:
+            found[line] = reviews
+    if unread:
+        with tempfile.TemporaryDirectory() as folder:
+            texts = texts_to_read(benchmark, unread, ask)
+            said, _ = review(benchmark, given, texts, Path(folder) / REVIEWS)
+        found |= {int(line): reviews for line, reviews in said.items()}
+    return found
+
+
+def _fits(reviews: Any, names: Iterable[str], outputs: int) -> bool:
+    """Whether recorded reviews hold a probability for every output, of every reviewer."""
+    lists = [reviews.get(name) if isinstance(reviews, dict) else None for name in names]
+    return all(
+        isinstance(values, list)
+        and len(values) == outputs
+        and all(isinstance(value, int | float) and 0 <= value <= 1 for value in values)
+        for values in lists
+    )
+
+
+def _estimates(rows: Sequence[Row]) -> dict[str, Any]:
+    """The score, the scores of groups and further metrics, each with its interval."""
+    groups: dict[str, list[float]] = defaultdict(list)
+    metrics: dict[str, list[float]] = defaultdict(list)
+    for row in rows:
+        groups[row["group"]].append(row["score"])
+        for name, value in row["values"].items():
+            metrics[name].append(value)
+    return {
+        **_estimate([row["score"] for row in rows]),
+        "groups": {group: _estimate(values) for group, values in groups.items() if group},
+        "metrics": {name: _estimate(values) for name, values in metrics.items()},
+    }
+
+
+def _written(rows: Sequence[Row]) -> dict[str, Any]:
+    """What is known of answers that are not scored: how many there are, and how long."""
+    groups = Counter(row["group"] for row in rows)
+    return {"n": len(rows), "groups": {g: {"n": n} for g, n in groups.items()}} | {
+        "lengths": lengths(rows)
+    }
 
 
 def _estimate(values: Sequence[float]) -> dict[str, Any]:

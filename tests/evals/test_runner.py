@@ -105,6 +105,7 @@ def test_rows_and_scores(data: Path, tmp_path: Path) -> None:
         "rule": "fixed",
         "format": "chat",
         "metric": "exact match",
+        "lower_is_better": False,
         "value": sum(right) / COUNT,
         "low": interval.low,
         "high": interval.high,
