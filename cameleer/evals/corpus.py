@@ -16,7 +16,7 @@ from cameleer.core.files import read_json
 from cameleer.core.folders import locate
 from cameleer.core.jsonl import read_jsonl
 from cameleer.evals.benchmark import Ask, benchmark_named
-from cameleer.evals.benchmarks import codex_humaneval, gsm, mmlu
+from cameleer.evals.benchmarks import bbh, codex_humaneval, gsm, mmlu, tydiqa
 
 
 class ItemText(NamedTuple):
@@ -60,8 +60,7 @@ def _gsm(folder: Path) -> Iterator[ItemText]:
 
 def _bbh(folder: Path) -> Iterator[ItemText]:
     for path in sorted((folder / "bbh").glob("*.json")):
-        for number, row in enumerate(_list(read_json(path), path, "examples")):
-            question, target = (_text(row, field, path, number) for field in ("input", "target"))
+        for number, (question, target) in enumerate(bbh.rows(path)):
             yield ItemText(f"bbh/{path.stem}/{number}", question, (_option(question, target),))
 
 
@@ -73,18 +72,8 @@ def _option(question: str, target: str) -> str:
 
 
 def _tydiqa(folder: Path) -> Iterator[ItemText]:
-    path = folder / "tydiqa-goldp-v1.1-dev.json"
-    for number, article in enumerate(_list(read_json(path), path, "data")):
-        for paragraph in _list(article, path, "paragraphs", number):
-            context = _text(paragraph, "context", path, number)
-            for row in _list(paragraph, path, "qas", number):
-                answers = _list(row, path, "answers", number)
-                yield ItemText(
-                    f"tydiqa/{_text(row, 'id', path, number)}",
-                    _text(row, "question", path, number),
-                    tuple(dict.fromkeys(_text(one, "text", path, number) for one in answers)),
-                    context,
-                )
+    for row in tydiqa.rows(folder / tydiqa.DEV):
+        yield ItemText(row.key, row.question, row.answers, row.passage)
 
 
 def _humaneval(folder: Path) -> Iterator[ItemText]:
@@ -164,8 +153,8 @@ HUMAN = "eval_instances_tulu_1.jsonl"
 READERS: dict[str, tuple[Callable[[Path | None], Path], Callable[[Path], Iterator[ItemText]]]] = {
     "mmlu": (_of("mmlu"), _mmlu),
     "gsm": (_of("gsm"), _gsm),
-    "bbh": (_in("bbh", "bbh/*.json"), _bbh),
-    "tydiqa": (_in("tydiqa", "tydiqa-goldp-v1.1-dev.json"), _tydiqa),
+    "bbh": (_of("bbh"), _bbh),
+    "tydiqa": (_of("tydiqa"), _tydiqa),
     "codex_humaneval": (_of("codex_humaneval"), _humaneval),
     "truthfulqa": (_in("truthfulqa", "TruthfulQA.csv"), _truthfulqa),
     "toxigen": (_in("toxigen", "hate_*_1k.txt"), _toxigen),

@@ -58,7 +58,7 @@ def test_all_items_of_the_real_files(name: str, real_data: Path) -> None:
 def test_keys_are_those_of_results(real_data: Path) -> None:
     from cameleer.evals.benchmark import Ask, benchmark_named
 
-    for name in ("mmlu", "gsm", "codex_humaneval"):
+    for name in ("mmlu", "gsm", "bbh", "tydiqa", "codex_humaneval"):
         one = benchmark_named(name)
         ask = Ask(one.folder(real_data), one.setting_name, grading=True)
         assert [item.key for item in one.module.items(ask)] == [
