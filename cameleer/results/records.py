@@ -37,7 +37,9 @@ class Answer:
 
     outputs: one text for each sample that was asked for; logprobs: natural-log probability of each
     choice, for multiple choice; finish: `stop`, `length` or `choice` for each output; prompt_tokens
-    and new_tokens: counts, the latter over all outputs; seconds: share of its batch's time.
+    and new_tokens: counts, the latter over all outputs; seconds: share of its batch's time; greedy:
+    whether each choice is what the model would itself go on with, where all its tokens are scored
+    and the engine can tell.
     """
 
     item: str
@@ -47,6 +49,7 @@ class Answer:
     prompt_tokens: int
     new_tokens: int
     seconds: float
+    greedy: list[bool] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,8 @@ class Sample:
         answer = asdict(self.answer)
         score = asdict(self.score) if self.score else dict(_UNSCORED)
         del answer["item"]
+        if not self.answer.greedy:
+            del answer["greedy"]
         rare = {"cluster": self.cluster, "weight": self.weight, "reviews": self.reviews}
         told = {"cluster": bool(self.cluster), "weight": self.weight != 1, "reviews": self.reviews}
         return {
