@@ -260,7 +260,12 @@ class _Run:
             "metric": self.benchmark.setting.metric,
             "lower_is_better": self.benchmark.setting.lower_is_better,
             **self._reviewers(),
-            **(_estimates(rows) if self.benchmark.setting.scored else _written(rows)),
+            "macro": self.benchmark.setting.macro,
+            **(
+                estimates(rows, self.benchmark.setting.macro)
+                if self.benchmark.setting.scored
+                else _written(rows)
+            ),
             "finish": dict(sorted(finish.items())),
             "no_answer": notes[NO_ANSWER],
             "notes": dict(sorted(notes.items())),
@@ -414,18 +419,31 @@ def _fits(reviews: Any, names: Iterable[str], outputs: int) -> bool:
     )
 
 
-def _estimates(rows: Sequence[Row]) -> dict[str, Any]:
-    """The score, the scores of groups and further metrics, each with its interval."""
-    groups: dict[str, list[float]] = defaultdict(list)
-    metrics: dict[str, list[float]] = defaultdict(list)
+def estimates(rows: Sequence[Row], macro: bool) -> dict[str, Any]:
+    """The score, the scores of groups and further metrics, each with its interval.
+
+    macro: the groups are a fixed list, and the score is the mean over them.
+    """
+    groups: dict[str, list[Row]] = defaultdict(list)
+    metrics: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
-        groups[row["group"]].append(row["score"])
-        for name, value in row["values"].items():
-            metrics[name].append(value)
+        groups[row["group"]].append(row)
+        for name in row["values"]:
+            metrics[name].append(row)
+
+    def estimate(of: Sequence[Row], metric: str = "") -> dict[str, Any]:
+        found = mean_interval(
+            [row["values"][metric] if metric else row["score"] for row in of],
+            weights=[row.get("weight", 1.0) for row in of],
+            clusters=[row.get("cluster", "") for row in of],
+            strata=[row["group"] for row in of] if macro else None,
+        )
+        return asdict(found)
+
     return {
-        **_estimate([row["score"] for row in rows]),
-        "groups": {group: _estimate(values) for group, values in groups.items() if group},
-        "metrics": {name: _estimate(values) for name, values in metrics.items()},
+        **estimate(rows),
+        "groups": {group: estimate(of) for group, of in groups.items() if group},
+        "metrics": {name: estimate(of, name) for name, of in metrics.items()},
     }
 
 
@@ -435,10 +453,6 @@ def _written(rows: Sequence[Row]) -> dict[str, Any]:
     return {"n": len(rows), "groups": {g: {"n": n} for g, n in groups.items()}} | {
         "lengths": lengths(rows)
     }
-
-
-def _estimate(values: Sequence[float]) -> dict[str, Any]:
-    return asdict(mean_interval(values))
 
 
 def _or(given: T | None, default: T) -> T:

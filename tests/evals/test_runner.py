@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from cameleer.core.errors import UserError
 from cameleer.engines.engine import Request
-from cameleer.evals.runner import EvalSpec, eval_stage, evaluate, grade, limited, prompts
+from cameleer.evals.runner import EvalSpec, eval_stage, estimates, evaluate, grade, limited, prompts
 from cameleer.results.records import Answer, Item, Rule
 from cameleer.results.stats import mean_interval
 
@@ -106,6 +106,7 @@ def test_rows_and_scores(data: Path, tmp_path: Path) -> None:
         "format": "chat",
         "metric": "exact match",
         "lower_is_better": False,
+        "macro": False,
         "value": sum(right) / COUNT,
         "low": interval.low,
         "high": interval.high,
@@ -283,3 +284,24 @@ def test_too_few_samples_for_pass_at_ten_is_named(tmp_path: Path) -> None:
 def test_unknown_names_are_guessed(label: str, data: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="did you mean"):
         eval_stage(EvalSpec(benchmark=label), {}, data, tmp_path / "out")
+
+
+def graded(item: str, group: str, score: float, weight: float, cluster: str = "") -> dict[str, Any]:
+    row = {"item": item, "group": group, "score": score, "values": {"EM": score / 2}}
+    return row | {"weight": weight} | ({"cluster": cluster} if cluster else {})
+
+
+def test_scores_weigh_groups_and_count_clusters_once() -> None:
+    rows = [graded(f"a/{i}", "a", float(i % 4 == 0), 0.7, f"p{i // 5}") for i in range(50)]
+    rows += [graded(f"b/{i}", "b", float(i % 5 > 0), 1.75) for i in range(20)]
+    macro, micro = estimates(rows, True), estimates(rows, False)
+    share = sum(i % 4 == 0 for i in range(50)) / 50
+    assert macro["value"] == pytest.approx((share + 0.8) / 2)
+    assert macro["metrics"]["EM"]["value"] == pytest.approx((share + 0.8) / 4)
+    # Between fixed groups nothing is left to chance.
+    assert macro["high"] - macro["low"] < micro["high"] - micro["low"]
+    alone = mean_interval([row["score"] for row in rows[:50]])
+    group = macro["groups"]["a"]
+    assert group["n"] == 50
+    assert group["value"] == pytest.approx(alone.value)
+    assert (group["low"], group["high"]) != (alone.low, alone.high)
