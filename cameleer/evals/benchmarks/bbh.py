@@ -43,11 +43,11 @@ PAPER_SAMPLE = 40
 
 _PAPER_ANSWER = re.compile(r"[t|T]he answer is (.*?)\.")
 _ANSWER = re.compile(r"\banswer\W{0,3}(?:is\b|:)[\s:*]*", re.IGNORECASE)
-_NEW_QUESTION = re.compile(r"^\s*Q:", re.MULTILINE)
+_NEW_QUESTION = re.compile(r"\n\s*Q:")
 _SENTENCE_END = re.compile(r"\.(?=\s|$)")
 _OPTION = re.compile(r"\(?([A-Z])\)?")
 _NAMED_OPTION = re.compile(r"\(([A-Z])\)")
-_BARE_OPTION = re.compile(r"\W*(?:(?i:option|choice)\s+)?([A-Z])(?:[).:,*\]]|\W*$)")
+_BARE_OPTION = re.compile(r"\W*(?:(?i:option|choice|boxed|text)\W+)*([A-Z])(?:[).:,*\]]|\W*$)")
 _INTEGER = re.compile(r"[-+\N{MINUS SIGN}]?\d+(?:\.\d+)?")
 _BRACKETS = "()[]{}<>"
 _OPPOSITES = (("yes", "no"), ("true", "false"), ("valid", "invalid"))
@@ -111,10 +111,10 @@ def read(text: str, target: str) -> str | None:
         return last_number(text)
     if not target.strip(_BRACKETS + " "):
         return " ".join(sign for sign in text if sign in _BRACKETS) or None
-    words = [word.strip(_MARKS) for word in re.split(r"[\s,;]+", text.lower())]
     for pair in _OPPOSITES:
         if target.lower() in pair:
-            return next((word for word in words if word in pair), None)
+            return next((word for word in re.findall(r"\w+", text.lower()) if word in pair), None)
+    words = [word.strip(_MARKS) for word in re.split(r"[\s,;]+", text.lower())]
     return " ".join(filter(None, words)) or None
 
 

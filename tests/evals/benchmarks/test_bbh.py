@@ -49,10 +49,11 @@ DIRECT = f"{INTRO}Q: A fly or a cow?\nA: (B).\n\nQ: A fox or an ant?\nA: (A)."
 @pytest.mark.parametrize("rule", ["paper", "fixed"])
 def test_prompts(data: Path, rule: Rule) -> None:
     for setting, shown in (("cot", COT), ("direct", DIRECT)):
-        for form, text in (
-            ("plain", "{}\n\nQ: bees 1?\n\nA:"),
-            ("chat", "<|user|>\n{}\n\nQ: bees 1?\n\n<|assistant|>\nA:"),
-        ):
+        texts: dict[Format, str] = {
+            "plain": "{}\n\nQ: bees 1?\n\nA:",
+            "chat": "<|user|>\n{}\n\nQ: bees 1?\n\n<|assistant|>\nA:",
+        }
+        for form, text in texts.items():
             found = {
                 row["item"]: row["prompt"] for row in prompts(f"bbh:{setting}", data, rule, form)
             }
@@ -98,6 +99,11 @@ def value(rule: Rule, target: str, output: str, setting: str = "cot") -> float:
         ("(B)", "The answer is (B). No: the answer is (A).", 1, 0),
         ("(A)", "So the answer is (A).\n\nQ: Next?\nA: So the answer is (B).", 1, 1),
         ("(A)", "So it must be\n(A) red", 0, 1),
+        ("(A)", "So the answer is:\n\nOption A.", 0, 1),
+        ("(A)", r"The final answer is $\boxed{\text{A}}$", 0, 1),
+        ("Yes", r"The final answer is $\boxed{\text{Yes}}$.", 0, 1),
+        ("(A)", "Q: Which?\nA: So the answer is (A).\n\nQ: Next?", 1, 1),
+        ("(A)", "\n\nQ: Next?\nA: So the answer is (A).", 1, 0),
         ("(A)", "A red car is it. So the answer is A red car.", 0, 0),
         ("-5", "So the answer is -5.", 1, 1),
         ("-5", "So the answer is 5.", 1, 0),
