@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from cameleer.core.errors import UserError
 from cameleer.engines.engine import Request
-from cameleer.evals.runner import EvalSpec, eval_stage, estimates, evaluate, grade, limited, prompts
+from cameleer.evals.runner import EvalSpec, estimates, eval_stage, evaluate, grade, limited, prompts
 from cameleer.results.records import Answer, Item, Rule
 from cameleer.results.stats import mean_interval
 
