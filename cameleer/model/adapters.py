@@ -57,12 +57,20 @@ def add_lora(model: Any, spec: LoraSpec) -> Any:
     return adapted
 
 
-def load_nf4(folder: Path, dtype: torch.dtype, attention: str | None, device: torch.device) -> Any:
+def load_nf4(
+    folder: Path,
+    dtype: torch.dtype,
+    attention: str | None,
+    device: torch.device,
+    *,
+    to_be_cut: bool = False,
+) -> Any:
     """`load_model` with the matrices of its layers in 4-bit NormalFloat, scales in 8 bits (QLoRA).
 
     They are quantised one by one while they are read, so that the model never lies there whole. The
     head, embeddings and norms stay in `dtype`, in which products are computed too; that norms and
     head should be float32, as peft's own preparation has it, is not seen in the loss (dev/LOG.md).
+    to_be_cut: packed numbers call themselves `dtype`, as only floats can be cut over ranks.
     Raises UserError without bitsandbytes.
     """
     library = bitsandbytes()
@@ -79,6 +87,7 @@ def load_nf4(folder: Path, dtype: torch.dtype, attention: str | None, device: to
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=dtype,
+        bnb_4bit_quant_storage=dtype if to_be_cut else None,
     )
     model = load_model(folder, dtype, attention, quantization=nf4, device=device)
     for module in model.modules():

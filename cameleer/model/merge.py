@@ -54,11 +54,16 @@ def as_float32(weight: Any) -> Tensor:
     """The numbers of a weight, taken from its 4 bits if it is in them."""
     if type(weight).__name__ != "Params4bit":
         return weight.detach().float()  # type: ignore[no-any-return]
+    return unpacked(weight.data, weight.quant_state)
+
+
+def unpacked(packed: Tensor, quant_state: Any) -> Tensor:
+    """The float32 numbers of packed ones; quant_state: of bitsandbytes, how they were packed."""
     from bitsandbytes.functional import dequantize_4bit
 
-    state = copy(weight.quant_state)
+    state = copy(quant_state)
     state.dtype = torch.float32
-    return dequantize_4bit(weight.data, state)
+    return dequantize_4bit(packed, state)
 
 
 def _plain(module: Any, weight: Tensor) -> nn.Module:

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from cameleer.core.errors import UserError
 from cameleer.core.files import write_json
-from cameleer.model.merge import as_float32
+from cameleer.model.merge import unpacked
 from cameleer.model.sharded import name_on_disk, plain_model, plain_name
-from cameleer.train.parallel import Ranks, is_quantised, whole
+from cameleer.train.parallel import Ranks, whole
 
 FILE = 5_000_000_000  # most bytes of one file of weights; transformers' "5GB"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -92,11 +92,9 @@ def _pieces(model: Any, masters: dict[str, Tensor], dtype: torch.dtype) -> Itera
             continue
         path = name.rpartition(".")[0].removesuffix(".base_layer")
         value = masters.get(name, parameter.detach())
-        if is_quantised(parameter):
-            value, shape = parameter, parameter.quant_state.shape
-        else:
-            shape = parameter.shape
-        make = partial(_folded, value, path, layers[path], adapters)
+        packing = _packing(layers[path], name)
+        shape = packing.shape if packing else parameter.shape
+        make = partial(_folded, value, packing, path, layers[path], adapters)
         yield _Piece(name_on_disk(plain, plain_name(name)), size * shape.numel(), make)
     kept = model.state_dict()
     for name, buffer in model.named_buffers():
@@ -105,10 +103,18 @@ def _pieces(model: Any, masters: dict[str, Tensor], dtype: torch.dtype) -> Itera
             yield _Piece(disk, size * buffer.numel(), partial(whole, buffer))
 
 
+def _packing(owner: Any, name: str) -> Any | None:
+    """How bitsandbytes packed the weight `name` of a module, with its shape, if it is packed."""
+    base = getattr(owner, "base_layer", owner)
+    return getattr(base, "quant_state", None) if name.endswith(".weight") else None
+
+
 @torch.no_grad()
-def _folded(value: Tensor, path: str, owner: Any, adapters: dict[str, Tensor]) -> Tensor:
+def _folded(
+    value: Tensor, packing: Any | None, path: str, owner: Any, adapters: dict[str, Tensor]
+) -> Tensor:
     """A whole weight of the module `owner` at `path`; its adapter, if any, folded in in float32."""
-    base = as_float32(value) if is_quantised(value) else whole(value)
+    base = unpacked(whole(value), packing) if packing else whole(value)
     if not hasattr(owner, "lora_A") or base.ndim < 2:
         return base
     (name,) = owner.active_adapters

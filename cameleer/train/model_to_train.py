@@ -43,7 +43,7 @@ def model_to_train(
     torch.manual_seed(config.seed)  # adapters start from random numbers
     allow_tf32(config.tf32)
     if config.quantization:
-        model = load_nf4(base, dtype, ATTENTION, device)
+        model = load_nf4(base, dtype, ATTENTION, device, to_be_cut=not alone)
     elif alone:
         model = load_model(base, dtype, ATTENTION).to(device)
     else:

@@ -91,11 +91,11 @@ class Ranks:
     def shard(self, model: Any) -> None:
         """Cut the weights of `model` over the ranks, in place; its forward and backward stay as is.
 
-        Frozen weights of packed integers (QLoRA) are not cut: every rank keeps them whole.
+        Those of QLoRA's base are cut in their 4 bits, if they are packed into floats.
         """
         if self.mesh is None:
             return
-        kept = {p for p in model.parameters() if not p.is_floating_point() or is_quantised(p)}
+        kept = {p for p in model.parameters() if not p.is_floating_point()}
         how: dict[str, Any] = {
             "mesh": self.mesh,
             "mp_policy": MixedPrecisionPolicy(reduce_dtype=torch.float32),
@@ -116,11 +116,6 @@ class Ranks:
         """
         if self.mesh is not None:
             model.reshard()
-
-
-def is_quantised(parameter: Tensor) -> bool:
-    """Whether these are packed numbers of bitsandbytes; their storage may call itself bf16."""
-    return type(parameter).__name__ == "Params4bit"
 
 
 def whole(tensor: Tensor) -> Tensor:

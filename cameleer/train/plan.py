@@ -20,7 +20,7 @@ from cameleer.model.memory import layers_to_checkpoint
 from cameleer.model.shapes import SHAPES
 from cameleer.train.config import TrainConfig
 from cameleer.train.hardware import GIB, QLORA_SPEED, Hardware
-from cameleer.train.plan_memory import Anatomy, Memory, Method, Way
+from cameleer.train.plan_memory import PACKED, Anatomy, Memory, Method, Way
 from cameleer.train.workload import Workload, workload
 
 UPDATE = 28  # bytes that AdamW reads and writes for a trained weight: master, moments, both weights
@@ -171,7 +171,8 @@ class Planner:
         rate = peak * hardware.efficiency * (QLORA_SPEED if way.method == "qlora" else 1)
         seconds = tokens * per_token / rate
         if ranks > 1:
-            exchanged = 2 * (0 if way.method == "qlora" else 2 * own.all) + 4 * trained
+            each = PACKED if way.method == "qlora" else 2
+            exchanged = 2 * each * own.all + 4 * trained
             seconds = max(seconds, exchanged / hardware.link)
         bandwidth = HOST_LINK if way.offload and hardware.kind == "gpu" else hardware.bandwidth
         update = UPDATE * trained / ranks / bandwidth

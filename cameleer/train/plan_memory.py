@@ -29,7 +29,8 @@ from cameleer.train.optim_bytes import BUCKET, BytesPerWeight, bytes_per_weight
 from cameleer.train.workload import Workload
 
 Method = Literal["full", "lora", "qlora"]
-NF4 = 0.5 + (1 + 4 / 256) / 64  # bytes a weight: 4 bits, a byte for 64, a float for 256 of those
+PACKED = 0.5  # bytes of a weight in 4 bits
+NF4 = PACKED + (1 + 4 / 256) / 64  # with its scales: a byte for 64, a float for 256 of those
 TRACED = (256, 512)  # tokens of the two traces that tell every other
 
 
@@ -197,8 +198,9 @@ class Anatomy:
             weights = own.all * size / ranks
         elif way.method == "lora":
             weights = (own.all + trained) * size / ranks
-        else:  # packed weights are not cut over ranks
-            weights = own.linear * NF4 + (own.all - own.linear + trained) * size / ranks
+        else:  # every rank has all scales of the packed weights
+            weights = own.linear * (NF4 - PACKED)
+            weights += (own.linear * PACKED + (own.all - own.linear + trained) * size) / ranks
         embedding = own.embedding if way.method == "full" else 0
         moments = each.moments * (trained - embedding) + each.embedding_moments * embedding
         masters = each.master * trained
@@ -209,7 +211,7 @@ class Anatomy:
     def _gathered(self, way: Way, ranks: int, size: int, one: int) -> float:
         """What FSDP brings together: two layers, the weights outside of them, gradients to add."""
         own = self.weights
-        layers = 0 if way.method == "qlora" else 2 * own.layer * size
+        layers = 2 * own.layer * (PACKED if way.method == "qlora" else size)
         outside_gradients = own.outside * (size + 4) if way.method == "full" else 0
         return layers + own.outside * size + 4 * one * (1 + 1 / ranks) + outside_gradients
 

@@ -81,6 +81,11 @@ def same(metrics: Metrics, one: Path, other: Path, config: TrainConfig) -> None:
 KINDS: dict[str, dict[str, Any]] = {
     "all weights": {},
     "LoRA": {"lora": LoraSpec(r=4, lora_dropout=0.0), "learning_rate": 1e-2},
+    "QLoRA": {
+        "lora": LoraSpec(r=4, lora_dropout=0.0),
+        "quantization": "nf4",
+        "learning_rate": 1e-2,
+    },
 }
 
 
