@@ -2,12 +2,37 @@
 
 from __future__ import annotations
 
-from cameleer.chat.conversation import Message
-from cameleer.chat.template import Template
+from typing import Any, Protocol
+
+from cameleer.chat.own import OWN, OwnTemplate
+from cameleer.chat.template import template_named
+from cameleer.core.errors import UserError
 from cameleer.results.records import Format
 
 
-def prompt_of(text: str, cue: str, form: Format, template: Template) -> str:
+class Opens(Protocol):
+    """A chat template, as far as a prompt of one message needs it."""
+
+    def opened(self, message: str) -> str:
+        """A user's message, up to where the answer to it begins."""
+
+
+def template_for(name: str, tokenizer: Any) -> Opens:
+    """The chat template that a name stands for: `own` is what the model's tokenizer brings along.
+
+    tokenizer: None where there is none to look into. An unknown name is the user's error.
+    """
+    if name != OWN:
+        return template_named(name)
+    if tokenizer is None:
+        raise UserError(
+            "the model's own chat template is not to be had without its tokenizer",
+            hint="a server puts its own around every message, whatever is named here",
+        )
+    return OwnTemplate(tokenizer)
+
+
+def prompt_of(text: str, cue: str, form: Format, template: Opens) -> str:
     """The prompt of an item's text and cue, without special tokens: the tokenizer adds those.
 
     chat: the text is the user's message, white space and all, and the cue opens the answer, after a
@@ -15,6 +40,5 @@ def prompt_of(text: str, cue: str, form: Format, template: Template) -> str:
     """
     if form == "plain":
         return text + cue
-    # The end token closes an answer only, and there is none yet.
-    opened = template.prefix([Message("user", text)], "", cue=True)
+    opened = template.opened(text)
     return opened + (" " if cue and not opened[-1].isspace() else "") + cue

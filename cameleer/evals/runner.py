@@ -12,17 +12,18 @@ from typing import Any, TypeVar
 
 from pydantic import Field
 
-from cameleer.chat.template import Template, template_named
+from cameleer.chat.own import OWN
+from cameleer.chat.template import template_named
 from cameleer.core.artifact import SCRATCH, Stage
 from cameleer.core.config import Config
-from cameleer.core.console import note, progress
+from cameleer.core.console import note, progress, warn
 from cameleer.core.errors import UserError
 from cameleer.core.files import JsonlLog, sha256_file, write_json, write_jsonl
 from cameleer.core.jsonl import read_jsonl
-from cameleer.engines.engine import Engine, Request
+from cameleer.engines.engine import Engine, Request, UnansweredError
 from cameleer.evals.benchmark import Ask, Benchmark, benchmark_named
 from cameleer.evals.extract import NO_ANSWER
-from cameleer.evals.protocol import prompt_of
+from cameleer.evals.protocol import Opens, prompt_of, template_for
 from cameleer.evals.review import (
     Reviews,
     find_reviewers,
@@ -51,7 +52,8 @@ class EvalSpec(Config):
     benchmark: `name` or `name:setting`. format: None takes the setting's own. limit: so many items
     of the whole, drawn with seed 42 from every group by its share and asked in the same order, so
     that a few stand for all. samples, temperature, max_new_tokens: None takes the setting's own.
-    reviewers: by name, models to take in place of the setting's own.
+    reviewers: by name, models to take in place of the setting's own. template: of the chat format;
+    `own` is the one that the model's tokenizer brings along.
     """
 
     benchmark: str
@@ -75,7 +77,8 @@ def eval_stage(
     Raises UserError if benchmark, template, data or a reviewer are not there.
     """
     benchmark = benchmark_named(spec.benchmark)
-    template_named(spec.template)
+    if spec.template != OWN:
+        template_named(spec.template)
     home = benchmark.folder(data)
     files = sorted({file for pattern in benchmark.module.NATIVE for file in home.glob(pattern)})
     inputs = {file.relative_to(home).as_posix(): sha256_file(file) for file in files}
@@ -119,15 +122,17 @@ def prompts(
     template: str = "tulu",
     limit: int | None = None,
     cut: Callable[[str, int, Rule], str] | None = None,
+    tokenizer: Any = None,
 ) -> Iterator[dict[str, str]]:
     """The exact strings that a local model would get, as {"item", "prompt"}.
 
     Without `count_tokens` no few-shot example is dropped, however long the prompt, without `cut`
-    no context is shortened.
+    no context is shortened. tokenizer: whose template `own` stands for.
     """
     benchmark = benchmark_named(label)
     spec = EvalSpec(benchmark=label, rule=rule, format=form, limit=limit, template=template)
-    ask, shown = _ask(spec, benchmark, data, count_tokens, cut), template_named(template)
+    shown = template_for(template, tokenizer)
+    ask = _ask(spec, benchmark, data, shown, count_tokens, cut)
     for item in limited(benchmark.module.items(ask), limit):
         yield {"item": item.key, "prompt": prompt_of(item.text, item.cue, ask.format, shown)}
 
@@ -202,13 +207,13 @@ class _Run:
     def __init__(self, spec: EvalSpec, engine: Engine, data: Path | None) -> None:
         self.spec, self.engine = spec, engine
         self.benchmark = benchmark_named(spec.benchmark)
-        self.ask = _ask(spec, self.benchmark, data, engine.count_tokens, engine.cut)
+        template = template_for(spec.template, getattr(engine, "tokenizer", None))
+        self.ask = _ask(spec, self.benchmark, data, template, engine.count_tokens, engine.cut)
         self.items = limited(self.benchmark.module.items(self.ask), spec.limit)
         if not self.items:
             raise UserError("holds no items", file=self.ask.data)
         self.by_key = {item.key: item for item in self.items}
         self.weights = weights(self.items, self.benchmark.setting.macro)
-        template = template_named(spec.template)
         self.requests = [self._request(item, template) for item in self.items]
         self.read_in_part: dict[str, int] = {}
 
@@ -231,6 +236,7 @@ class _Run:
     def _asked(self, path: Path, row_of: Callable[[Request, Answer], Row]) -> list[Row]:
         """The model's answer to every item, as rows of a log; what is logged is not asked again."""
         log = JsonlLog(path)
+        status: Callable[[], str] = getattr(self.engine, "status", str)
         try:
             rows = {row["item"]: row for _, row in read_jsonl(path)}
             with progress(self.benchmark.label, len(self.items), len(rows)) as ticker:
@@ -239,13 +245,22 @@ class _Run:
                     if not missing:
                         continue
                     # Answered whole, so that every batch is made up as in an unbroken run.
-                    answers = zip(batch, self.engine.answer(batch), strict=True)
+                    try:
+                        answers = zip(batch, self.engine.answer(batch), strict=True)
+                    except UnansweredError as error:
+                        warn(str(error))
+                        continue
                     new = [row_of(*pair) for pair in answers if pair[0] in missing]
                     log.append(new)
                     rows |= {row["item"]: row for row in new}
-                    ticker.advance(len(new))
+                    ticker.advance(len(new), status())
         finally:
             log.close()
+        if unanswered := [item.key for item in self.items if item.key not in rows]:
+            shown = ", ".join(unanswered[:3]) + (", …" if len(unanswered) > 3 else "")
+            message = f"{len(unanswered)} of {len(self.items)} items got no answer ({shown})"
+            hint = "the others are kept; the same command asks for these again"
+            raise UserError(f"{self.benchmark.label}: {message}", hint=hint)
         return [rows[item.key] for item in self.items]
 
     def scores(self, rows: Sequence[Row]) -> dict[str, Any]:
@@ -291,7 +306,7 @@ class _Run:
         }
         return {"reviewers": facts} if facts else {}
 
-    def _request(self, item: Item, template: Template) -> Request:
+    def _request(self, item: Item, template: Opens) -> Request:
         spec, setting = self.spec, self.benchmark.setting
         return Request(
             key=item.key,
@@ -342,12 +357,12 @@ def _ask(
     spec: EvalSpec,
     benchmark: Benchmark,
     data: Path | None,
+    template: Opens,
     count_tokens: Callable[[str], int] | None,
     cut: Callable[[str, int, Rule], str] | None = None,
 ) -> Ask:
     """How the benchmark is asked; a prompt of fewer bytes than the limit is not even counted."""
     form = spec.format or benchmark.setting.format
-    template = template_named(spec.template)
 
     def fits(text: str, cue: str) -> bool:
         if count_tokens is None:

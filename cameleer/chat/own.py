@@ -1,0 +1,41 @@
+"""The chat template that a model's tokenizer brings along: for models that others trained."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cameleer.core.errors import UserError
+
+OWN = "own"
+"""The name that stands for it where a template is named."""
+
+
+class OwnTemplate:
+    """A tokenizer's own chat template, with the system message that it may put in front."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        """Raises UserError for a tokenizer without one: there is no falling back to another."""
+        if not getattr(tokenizer, "chat_template", None):
+            raise UserError(
+                "the model's tokenizer has no chat template of its own",
+                hint="name one (tulu), or ask in the plain format",
+            )
+        self.tokenizer = tokenizer
+        self.start = _own_start(tokenizer)
+
+    def opened(self, message: str) -> str:
+        """A user's message up to where the answer begins, without the token that texts start with.
+
+        The tokenizer puts that one in front of every text, so that it would stand there twice.
+        """
+        messages = [{"role": "user", "content": message}]
+        text: str = self.tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True
+        )
+        return text.removeprefix(self.start)
+
+
+def _own_start(tokenizer: Any) -> str:
+    """The token that the tokenizer puts in front of every text; "" if it puts none there."""
+    ids = tokenizer("x")["input_ids"]
+    return str(tokenizer.bos_token) if ids and ids[0] == tokenizer.bos_token_id else ""
