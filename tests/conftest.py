@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import fcntl
 import gc
 import os
@@ -147,3 +148,35 @@ def tiny_model(
         return folder
 
     return make
+
+
+@pytest.fixture(scope="session")
+def tiny_classifier(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: Any) -> Path:
+    """The folder of a random RoBERTa of two labels that reads 40 tokens, <s> and </s> with them."""
+    import torch
+    from tokenizers.processors import TemplateProcessing
+    from transformers import RobertaConfig, RobertaForSequenceClassification
+
+    torch.manual_seed(0)
+    config = RobertaConfig(
+        vocab_size=320,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=48,
+        max_position_embeddings=43,  # of which those up to the padding token's are not used
+        type_vocab_size=1,
+        pad_token_id=2,
+        bos_token_id=0,
+        eos_token_id=1,
+        num_labels=2,
+        initializer_range=0.5,
+    )
+    folder = tmp_path_factory.mktemp("classifier") / "model"
+    RobertaForSequenceClassification(config).save_pretrained(folder)
+    tokenizer = copy.deepcopy(tiny_tokenizer)
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 1)]
+    )
+    tokenizer.save_pretrained(folder)
+    return folder
