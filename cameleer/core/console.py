@@ -89,7 +89,8 @@ class Ticker:
         """Count `amount` more; `info` is a short text such as a loss or a rate."""
         self.count += amount
         if self.bar is not None:
-            self.bar.update(self.task, completed=self.count, info=info)
+            pace = "" if self.shown is decimal else f"{self._rate(time.monotonic()):.3g}/s"
+            self.bar.update(self.task, completed=self.count, info=f"{pace} {info}".strip())
         elif time.monotonic() - self.said > PLAIN_SECONDS:
             self.said = time.monotonic()
             note(f"{self.what}: {self._so_far()} {info}".rstrip())
@@ -103,9 +104,14 @@ class Ticker:
     def _so_far(self) -> str:
         if self.total is None:
             return self.shown(self.count)
-        rate = (self.count - self.first) / (self.said - self.start)
+        rate = self._rate(self.said)
         left = (self.total - self.count) / rate if rate else float("inf")
-        return f"{self.shown(self.count)}/{self.shown(self.total)}, {left:.0f} s left"
+        pace = "" if self.shown is decimal else f", {rate:.3g}/s"
+        return f"{self.shown(self.count)}/{self.shown(self.total)}{pace}, {left:.0f} s left"
+
+    def _rate(self, now: float) -> float:
+        """Units a second, of what was done since the start."""
+        return (self.count - self.first) / max(now - self.start, 1e-9)
 
 
 @contextmanager

@@ -303,7 +303,7 @@ def _require_file(
     """Raise unless the answer brings the file that is expected, from where it was asked."""
     status = response.status_code
     if status in LATER or status >= 500:
-        raise _TryError(f"the server answers {_status(response)}", _retry_after(response))
+        raise _TryError(f"the server answers {_status(response)}", retry_after(response))
     if status == 416:
         part.clear()
         raise _TryError("the server has less than has come")
@@ -379,7 +379,7 @@ def _served(url: str, response: httpx2.Response, linked: dict[str, Any]) -> Serv
     return Served(url, str(response.url.copy_with(query=None)), **facts)
 
 
-def _retry_after(response: httpx2.Response) -> float:
+def retry_after(response: httpx2.Response) -> float:
     """Seconds that the server asks us to wait, given as such or as a date."""
     said = response.headers.get("retry-after", "")
     if said.isdecimal():

@@ -6,7 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+from cameleer.core.errors import UserError
 from cameleer.results.records import Answer, Format, Rule
+
+
+class UnansweredError(UserError):
+    """A batch got no answer though others may: they are asked for, then the run ends with this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +50,8 @@ class Engine(Protocol):
     """Answers requests.
 
     A batch is answered whole and its make-up depends on the list of requests alone, so that a run
-    that was killed and goes on gets bitwise the same answers as one that was not.
+    that was killed and goes on gets bitwise the same answers as one that was not. An engine may
+    have `status() -> str`: a few words for the progress bar, such as what was spent.
     """
 
     @property
@@ -67,4 +73,7 @@ class Engine(Protocol):
         """All requests, in the batches in which they will be answered."""
 
     def answer(self, batch: Sequence[Request]) -> list[Answer]:
-        """The answers to one batch, in its order. A failure raises; nothing is answered with ""."""
+        """The answers to one batch, in its order. A failure raises; nothing is answered with "".
+
+        UnansweredError is about this batch alone: the others are asked for all the same.
+        """

@@ -45,5 +45,5 @@ def test_plain_progress_speaks_seldom(
             clock[0] += 1
             ticker.advance(info="loss 1.0")
     # 16 steps in 16 s: one a second, and 74 of 100 are left.
-    assert capsys.readouterr().err == "train: 26/100, 74 s left loss 1.0\n"
+    assert capsys.readouterr().err == "train: 26/100, 1/s, 74 s left loss 1.0\n"
     assert ticker.count == 30
