@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,11 +21,15 @@ from cameleer.cli.options import (
     out_folder,
     show,
 )
-from cameleer.core.console import emit_json, note
+from cameleer.core.console import emit_json, note, warn
+from cameleer.core.errors import UserError
 from cameleer.core.files import to_json, write_jsonl
 
 app = group("Benchmarks.")
 
+TemplateOption = Annotated[
+    str | None, typer.Option(help="The chat format's: tulu, or `own`, the model's.")
+]
 ReviewerOption = Annotated[
     list[str] | None,
     typer.Option(help="A model that reads outputs, as NAME=MODEL, in place of the setting's own."),
@@ -33,17 +38,25 @@ ReviewerOption = Annotated[
 
 @app.command("ls")
 def eval_ls(json: Json = False) -> None:
-    """Benchmarks and their settings.
+    """Benchmarks and their settings; and the suites that they are put into.
 
     Example: `cameleer eval ls`
     """
     from cameleer.evals.benchmark import all_benchmarks
+    from cameleer.evals.suite import named_suites, suite_named
 
     rows = [
         {"benchmark": one.label, "metric": one.setting.metric, "about": one.setting.about}
         for one in all_benchmarks()
     ]
-    show(json, {"benchmarks": rows}, "", rows)
+    suites = [
+        {"suite": name, "benchmarks": len(one.benchmarks), "about": one.about}
+        for name in named_suites()
+        if (one := suite_named(name))
+    ]
+    show(json, {"benchmarks": rows, "suites": suites}, "", rows)
+    if not json:
+        show(json, {}, "", suites)
 
 
 @app.command("engines")
@@ -77,6 +90,7 @@ def eval_prompts(
         typer.Option("--tokenizer", "-t", help="Drops examples and cuts contexts by it."),
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1)] = None,
+    template: TemplateOption = None,
     json: Json = False,
 ) -> None:
     """The exact strings that a local model would get.
@@ -87,17 +101,17 @@ def eval_prompts(
     """
     from cameleer.evals.runner import prompts
 
-    count = cut = None
+    loaded = count = cut = None
     if tokenizer is not None:
         from cameleer.engines.lengths import Lengths
         from cameleer.model.load import load_tokenizer
 
-        measure = Lengths(load_tokenizer(tokenizer))
+        loaded = load_tokenizer(tokenizer)
+        measure = Lengths(loaded)
         count, cut = measure.count, measure.cut
     form: Any = format.value if format else None
-    number = write_jsonl(
-        out_file(output), prompts(benchmark, data, rule.value, form, count, limit=limit, cut=cut)
-    )
+    made = prompts(benchmark, data, rule.value, form, count, template or "tulu", limit, cut, loaded)
+    number = write_jsonl(out_file(output), made)
     if json:
         emit_json({"prompts": number, "output": str(output)})
     else:
@@ -107,8 +121,14 @@ def eval_prompts(
 @app.command("run")
 def eval_run(
     model: str,
-    benchmarks: list[str],
     output: Output,
+    benchmarks: Annotated[list[str] | None, typer.Argument()] = None,
+    suite: Annotated[
+        str | None, typer.Option(help="All benchmarks of a suite: its name, or its YAML file.")
+    ] = None,
+    without: Annotated[
+        list[str] | None, typer.Option(help="A benchmark of the suite to leave out.")
+    ] = None,
     data: DataOption = None,
     limit: Annotated[int | None, typer.Option(min=1, help="A sample of so many items.")] = None,
     format: Annotated[Form | None, typer.Option(help="[default: the setting's own]")] = None,
@@ -125,6 +145,7 @@ def eval_run(
     batch_size: Annotated[int | None, typer.Option(min=1, help="As an engine option.")] = None,
     precision: Annotated[str | None, typer.Option(help="As an engine option.")] = None,
     seed: int = 42,
+    template: TemplateOption = None,
     reviewer: ReviewerOption = None,
     json: Json = False,
 ) -> None:
@@ -133,32 +154,37 @@ def eval_run(
     MODEL is a folder, a hub id, `embedded:NAME`, or of another engine: `openai:NAME@URL` on a
     server, `replay:FILE` of recorded outputs.
 
+    With `--suite`, options that are given go before what the suite says of a benchmark.
+
     Example: `cameleer eval run models/dolly gsm:cot mmlu:0-shot --data data --limit 200 -o evals`
     """
-    from cameleer.core.files import read_json
     from cameleer.engines.registry import choose
+    from cameleer.evals.benchmark import benchmark_named
     from cameleer.evals.review import reviewers_given
-    from cameleer.evals.runner import EvalSpec, eval_stage, evaluate
+    from cameleer.evals.runner import eval_stage, evaluate
+    from cameleer.evals.suite import averages, changed, suite_of
+    from cameleer.results.store import Evaluation
 
     flags = {"batch_size": batch_size, "precision": precision}
     given = {name: value for name, value in flags.items() if value is not None}
     chosen = choose(model, engine, given, engine_option or (), rule.value)
     identity = chosen.identity()
+    chosen_suite = suite_of(benchmarks or (), suite)
+    declared = chosen_suite.without(without or ())
+    models = reviewers_given([spec.benchmark for spec in declared], reviewer or ())
+    changes = {
+        "rule": rule.value,
+        "format": format.value if format else None,
+        "limit": limit,
+        "samples": samples,
+        "temperature": temperature,
+        "max_new_tokens": max_new_tokens,
+        "seed": seed,
+        "template": template,
+    }
     specs = [
-        EvalSpec(
-            benchmark=label,
-            rule=rule.value,
-            format=format.value if format else None,
-            limit=limit,
-            samples=samples,
-            temperature=temperature,
-            max_new_tokens=max_new_tokens,
-            seed=seed,
-            reviewers=models,
-        )
-        for label, models in zip(
-            benchmarks, reviewers_given(benchmarks, reviewer or ()), strict=True
-        )
+        changed(spec, **changes, reviewers=own or None)
+        for spec, own in zip(declared, models, strict=True)
     ]
     # All before the first is asked: what is missing for the last is told at once.
     stages = [
@@ -172,16 +198,42 @@ def eval_run(
             made.append(chosen.open(identity))
         return made[0]
 
-    scores = [
-        read_json(evaluate(spec, make_engine, data, stage) / "scores.json")
-        for spec, stage in zip(specs, stages, strict=True)
+    runs: dict[str, Evaluation] = {}
+    failed: dict[str, UserError] = {}
+    for spec, stage in zip(specs, stages, strict=True):
+        label = benchmark_named(spec.benchmark).label
+        try:
+            runs[label] = Evaluation(evaluate(spec, make_engine, data, stage))
+        except UserError as error:
+            failed[label] = error
+            if len(specs) > 1:
+                warn(f"{label}: {error}")
+    means = list(averages(chosen_suite, runs))
+    rows = [_score_row(label, run.scores) for label, run in runs.items()]
+    rows += [
+        _score_row(one.title, {"metric": "mean", **asdict(one.estimate)})
+        for one in means
+        if one.estimate
     ]
-    rows = [
-        {"benchmark": f"{s['benchmark']}:{s['setting']}", "metric": s["metric"], "items": s["n"],
-         "score": f"{s['value']:.3f}", "95 % interval": f"{s['low']:.3f} to {s['high']:.3f}"}
-        for s in scores
-    ]  # fmt: skip
-    show(json, {"folder": str(output), "scores": scores}, "", rows)
+    facts = {
+        "folder": str(output),
+        "scores": [run.scores for run in runs.values()],
+        "averages": [asdict(one) for one in means],
+        "failed": {label: str(error) for label, error in failed.items()},
+    }
+    if runs or json:
+        show(json, facts, "", rows)
+    if failed:
+        raise next(iter(failed.values()))
+
+
+def _score_row(name: str, scores: dict[str, Any]) -> dict[str, Any]:
+    """One line of the table; what is not scored has a dash."""
+    row = {"benchmark": name, "metric": scores["metric"], "items": scores["n"]}
+    if "value" not in scores:
+        return row | {"score": "–", "95 % interval": "–"}
+    value, low, high = (f"{scores[key]:.3f}" for key in ("value", "low", "high"))
+    return row | {"score": value, "95 % interval": f"{low} to {high}"}
 
 
 @app.command("grade")

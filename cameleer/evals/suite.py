@@ -76,6 +76,21 @@ class Suite(Config):
         ]
 
 
+def suite_of(benchmarks: Sequence[str], name: str | None) -> Suite:
+    """The suite of that name or file, or one of the benchmarks given, without averages."""
+    if (name is None) == (not benchmarks):
+        raise UserError("give either benchmarks or a suite", hint="`cameleer eval ls` lists both")
+    if name is not None:
+        return suite_named(name)
+    return Suite(benchmarks=[EvalSpec(benchmark=one) for one in benchmarks])
+
+
+def changed(spec: EvalSpec, **changes: Any) -> EvalSpec:
+    """The spec with what was given; None leaves what the suite says."""
+    given = {name: value for name, value in changes.items() if value is not None}
+    return EvalSpec.model_validate(spec.model_dump() | given)
+
+
 @dataclass(frozen=True)
 class Average:
     """A mean over tasks. missing: benchmarks without a score; their tasks are not in it."""
