@@ -1,45 +1,71 @@
 """Running code that a model wrote, in a cage whose level is recorded.
 
-Every program gets a process of its own (`python -I -S`: the standard library alone), an empty
-folder as its working directory, no environment, no standard streams, limits on processor time,
-memory, file size, open files and processes, and a wall clock that ends its whole process group.
-Where the kernel grants them there are further layers; a verdict says which ones it had:
+A program and the tests that judge it run in two processes (`python -I -S`: the standard library
+alone, no environment, no standard streams), each with limits on processor time, memory, file size
+and open files. The tests call the program's function over a pipe, and values come back as plain
+types built anew (`exchange.py`): a program can neither see its tests nor answer for them. Time is
+what the two had or slept; what they waited for a processor on a busy machine is not counted. At
+the end every process that was started is killed. Where the kernel grants them there are further
+layers; a verdict says which ones it had, `cameleer eval sandbox` shows and tries them.
 
-    netns     a network of its own without any interface: nothing can be reached, loopback included
-    landlock  reads the standard library and the folder, writes in the folder, sees no other file
-    seccomp   no new process, no signal to others, no socket, no trace, no raising of limits
-
-What it does not do: a program that attacks the grader inside its own interpreter, say by replacing
-`assert`-ed values with objects that equal everything, passes; so it does in every such harness.
+What remains possible: a program may do anything that a function can, so it may guess inputs'
+meaning, and where a test compares two results of the function (HumanEval/33, its first three
+lines) any steady answer passes. A hole in the kernel is a hole in the cage. Up to 1 GiB of memory
+for each process, 32 MiB of them on its disk, and the time limit on one core can be used up.
 """
 
 from __future__ import annotations
 
-import contextlib
+import json
 import os
-import secrets
-import select
 import shutil
 import signal
 import subprocess
 import sys
 import sysconfig
 import tempfile
-import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
-from cameleer.core.console import warn
 from cameleer.core.cores import cores
 from cameleer.core.errors import UserError
+from cameleer.evals.cage import PATIENCE, STARTUP
 
 MEMORY = 1 << 30  # bytes of address space
-TIMEOUT = 3.0  # seconds of wall clock, as in the paper (its Codex-Eval)
-STARTUP = 30.0  # seconds that the cage itself may take on a busy machine
-MOST_SAID = 4096  # bytes of a report that are read
+TIMEOUT = 3.0  # seconds, as in the paper (its Codex-Eval)
+
+LAYERS = {
+    "process": "two processes of their own, for program and tests; killed with all they started",
+    "rlimits": "bounds on processor time, memory, file size and open files",
+    "userns": "a user who has no rights outside; at most 64 processes",
+    "netns": "a network without any interface, not even loopback",
+    "ipcns": "no shared memory, queues or semaphores of others",
+    "utsns": "a host name of its own",
+    "pidns": "no process of others in sight; all within end with the tests",
+    "mountns": "a file system of the standard library, two devices and 32 MiB to write in",
+    "nobody": "not root, where root cannot be given up by namespaces",
+    "landlock": "reads the standard library, writes in its own folder, sees no other file",
+    "seccomp": "no new process, signal, socket, trace, mount, or raising of limits",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """Code that a model wrote, and the tests that judge it.
+
+    The tests run with the names that `setup` (the benchmark's own code) defines, and with
+    `entry_point` as the program's function. Without tests a program passes that runs to its end,
+    if it is honest about it.
+    """
+
+    code: str
+    test: str = ""
+    entry_point: str = ""
+    setup: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,84 +77,62 @@ class Verdict:
     level: str
 
 
-def run_programs(programs: Sequence[str], timeout: float = TIMEOUT) -> list[Verdict]:
-    """Run each program to its end, as many at a time as there are cores; verdicts in order.
+def run_programs(programs: Sequence[Program], timeout: float = TIMEOUT) -> list[Verdict]:
+    """Judge each program, as many at a time as there are cores; verdicts in order.
 
-    A program passes if it runs to its last line: leaving early, with whatever exit status, fails.
+    A program passes if its tests run to their last line; a program that leaves early fails.
     """
     with ThreadPoolExecutor(cores()) as pool:
-        verdicts = list(pool.map(lambda program: run_program(program, timeout), programs))
-    for level in {verdict.level for verdict in verdicts}:
-        _warn_once(level)
-    return verdicts
+        return list(pool.map(lambda program: run_program(program, timeout), programs))
 
 
-def run_program(program: str, timeout: float = TIMEOUT, memory: int = MEMORY) -> Verdict:
-    """Run one program, at most `timeout` seconds from when the cage stands."""
-    folder = Path(tempfile.mkdtemp(prefix="cameleer-cage-")).resolve()
-    token = secrets.token_hex(16).encode()
+def run_program(
+    program: Program,
+    timeout: float = TIMEOUT,
+    memory: int = MEMORY,
+    without: Sequence[str] = (),
+) -> Verdict:
+    """Judge one program, at most `timeout` seconds from when the cage stands.
+
+    memory: bytes of address space for each of the two processes; without: layers to leave out, so
+    that a machine that has them all can try what the others keep in.
+    Raises UserError if the cage does not stand: that is no fault of the program.
+    """
+    folder = tempfile.mkdtemp(prefix="cameleer-cage-")
+    home = Path(__file__).parent
+    script = f"import sys; sys.path.insert(0, {str(home)!r}); import cage; cage.main()"
+    given = (folder, memory, timeout, os.getpid(), *_files(), list(without))
     try:
-        source = folder / "program.py"
-        source.write_text(program, encoding="utf-8", errors="surrogatepass")
-        limits = [str(memory), str(int(timeout) + 2)]
-        command = [sys.executable, "-I", "-S", str(Path(__file__).with_name("cage.py"))]
-        process = subprocess.Popen(
-            [*command, str(folder), str(source), *limits, *_readable()],
+        with subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", script, *map(json.dumps, given)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             cwd=folder,
-            env={"HOME": str(folder), "TMPDIR": str(folder), "LANG": "C.UTF-8"},
+            env={"HOME": "/tmp", "TMPDIR": "/tmp", "LANG": "C.UTF-8"},
             start_new_session=True,
-        )
-        with process:
-            try:
-                return _watch(process, token, timeout)
-            finally:
-                _end(process)
+        ) as process:
+            return _verdict(process, program, 2 * STARTUP + PATIENCE * timeout)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _watch(process: subprocess.Popen[bytes], token: bytes, timeout: float) -> Verdict:
-    """Follow the cage's report until it ends or time is up; a cage that never stood is an error."""
-    assert process.stdin is not None
-    assert process.stdout is not None
-    with contextlib.suppress(BrokenPipeError):  # it died at once: the report will lack
-        process.stdin.write(token)
-        process.stdin.close()
-    said, level, deadline = b"", "", time.monotonic() + STARTUP
-    while len(said) < MOST_SAID:
-        left = deadline - time.monotonic()
-        if left <= 0 or not select.select([process.stdout], [], [], left)[0]:
-            if level:
-                return Verdict(False, "timed out", level)
-            break
-        piece = os.read(process.stdout.fileno(), MOST_SAID)
-        if not piece:
-            break
-        said += piece
-        if not level and b"\n" in said:
-            level = said.partition(b"\n")[0].decode()
-            deadline = time.monotonic() + timeout
-    if not level:
-        _end(process)
+def _verdict(process: subprocess.Popen[bytes], program: Program, patience: float) -> Verdict:
+    """Give the cage its job and take its verdict; at the end it is no more, whatever happens."""
+    try:
+        said = process.communicate(json.dumps(asdict(program)).encode() + b"\n", patience)[0]
+        told: dict[str, Any] = json.loads(said) if said else {}
+    except subprocess.TimeoutExpired:
+        told = {}
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    if not told.get("level"):
         raise UserError(
-            f"the sandbox did not start: {_ending(process.wait())}",
+            f"the sandbox did not start: {told.get('reason') or _ending(process.wait())}",
             hint=f"see whether `{sys.executable} -I -S -c 1` works here",
         )
-    return _verdict(process, said.partition(b"\n")[2], token, level)
-
-
-def _verdict(process: subprocess.Popen[bytes], result: bytes, token: bytes, level: str) -> Verdict:
-    """What the report says of a program that ended; only one with the token is believed."""
-    if result == b"passed " + token:
-        return Verdict(True, "passed", level)
-    kind, _, reason = result.decode(errors="replace").partition(" ")
-    if kind != "failed":
-        _end(process)
-        reason = f"ended before its last line, {_ending(process.wait())}"
-    return Verdict(False, f"failed: {reason}", level)
+    return Verdict(told["passed"], told["reason"], told["level"])
 
 
 def _ending(status: int) -> str:
@@ -137,25 +141,34 @@ def _ending(status: int) -> str:
     return f"killed by {signal.Signals(-status).name}"
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kill the process and all that it may have started."""
-    if process.poll() is None:
-        try:
-            os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            process.kill()
+@cache
+def level() -> str:
+    """The layers that this machine grants, as `process+rlimits+…`."""
+    return run_program(Program("")).level
+
+
+def weakness(level: str) -> str:
+    """What a cage of this level does not keep out, in words; empty if it keeps out all."""
+    has = set(level.split("+"))
+    open_doors = {
+        "files": has & {"mountns", "landlock"},
+        "the network": has & {"netns", "seccomp"},
+        "other processes": has & {"pidns", "seccomp"},
+    }
+    return " and ".join(name for name, closed in open_doors.items() if not closed)
 
 
 @cache
-def _readable() -> tuple[str, ...]:
-    """What a program must read to import the standard library, and nothing of the user's."""
-    paths = sysconfig.get_paths()
-    library = [paths["stdlib"], paths["platstdlib"], f"{sys.base_prefix}/lib"]
+def _files() -> tuple[list[str], list[str]]:
+    """What a program must read to import the standard library, and what of that is not its own.
+
+    Installed packages are hidden: a benchmark's package brings its solutions.
+    """
+    library = [sysconfig.get_path("stdlib"), f"{sys.base_prefix}/lib"]
     system = ["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/share/zoneinfo", "/etc/ld.so.cache"]
-    return tuple(dict.fromkeys(str(Path(path).resolve()) for path in library + system))
-
-
-@cache
-def _warn_once(level: str) -> None:
-    if "landlock" not in level or ("netns" not in level and "seccomp" not in level):
-        warn(f"this kernel cages model-written code only at level {level}; use a container")
+    given = [Path(path) for path in library + system if Path(path).exists()]
+    readable = sorted({*given, *(path.resolve() for path in given)})
+    patterns = ("*-packages", "python3*/*-packages")
+    hidden = {found for path in readable for one in patterns for found in path.glob(one)}
+    folders = [str(path) for path in sorted(hidden) if path.is_dir() and not path.is_symlink()]
+    return [str(path) for path in readable], folders

@@ -30,7 +30,7 @@ from cameleer.core.folders import cache_root, locate
 from cameleer.core.wheel import file_from_wheel
 from cameleer.evals.benchmark import Ask, Setting
 from cameleer.evals.extract import program
-from cameleer.evals.sandbox import run_programs
+from cameleer.evals.sandbox import Program, run_programs
 from cameleer.results.records import Format, Item, Score
 
 _ENDS = ("\nclass", "\ndef", "\n#", "\nif", "\nprint")
@@ -112,11 +112,11 @@ def pass_at(k: int, samples: int, passed: int) -> float:
     return 1.0 - comb(samples - passed, k) / comb(samples, k)
 
 
-def _checked(item: Item, output: str, ask: Ask) -> str:
-    """A program with its test."""
+def _checked(item: Item, output: str, ask: Ask) -> Program:
+    """A program with its test, which may use what the prompt defines besides the function."""
     prompt, entry_point = item.meta["prompt"], item.meta["entry_point"]
     code = prompt + output if ask.rule == "paper" else program(prompt, output, entry_point)
-    return f"{code}\n{item.target}\ncheck({entry_point})"
+    return Program(code, f"{item.target}\ncheck({entry_point})", entry_point, setup=prompt)
 
 
 def rows(path: Path) -> Iterator[dict[str, Any]]:

@@ -13,7 +13,7 @@ from cameleer.core.errors import UserError
 from cameleer.evals.benchmark import Ask, benchmark_named
 from cameleer.evals.benchmarks import codex_humaneval
 from cameleer.evals.runner import prompts
-from cameleer.evals.sandbox import run_programs
+from cameleer.evals.sandbox import Program, run_programs
 from cameleer.results.records import Item, Rule
 
 PROMPT = 'def twice(x):\n    """Two times x."""\n'
@@ -124,12 +124,15 @@ def test_real_solutions_pass_and_wrong_ones_do_not(real_data: Path) -> None:
     with gzip.open(folder / "HumanEval.jsonl.gz", "rt") as handle:
         rows = [json.loads(line) for line in handle]
     assert len(codex_humaneval.items(Ask(folder, "pass@1"))) == len(rows) == 164
-    tests = [f"\n{row['test']}\ncheck({row['entry_point']})" for row in rows]
-    right = [row["prompt"] + row["canonical_solution"] for row in rows]
-    verdicts = run_programs([a + b for a, b in zip(right, tests, strict=True)])
-    assert [v.reason for v in verdicts] == ["passed"] * 164
+
+    def program(row: dict[str, str], body: str) -> Program:
+        test = f"{row['test']}\ncheck({row['entry_point']})"
+        return Program(row["prompt"] + body, test, row["entry_point"], row["prompt"])
+
+    right = run_programs([program(row, row["canonical_solution"]) for row in rows])
+    assert [verdict.reason for verdict in right] == ["passed"] * 164
     # HumanEval's own checks let a function that gives nothing pass nowhere.
-    empty = run_programs([row["prompt"] + t for row, t in zip(rows[:20], tests[:20], strict=True)])
+    empty = run_programs([program(row, "") for row in rows[:20]])
     assert not any(verdict.passed for verdict in empty)
 
 
