@@ -1,0 +1,171 @@
+"""A server on the loopback address that speaks OpenAI's API, and fails in the ways a test asks."""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+Body = dict[str, Any]
+Act = Callable[["Handler", Body], None]
+Rule = Callable[[str, Body], Body]
+
+
+def chat(*texts: str | None, finish: str | None = "stop", **fields: Any) -> Body:
+    """A chat completion of these texts."""
+    choices = [
+        {"index": n, "message": {"role": "assistant", "content": text}, "finish_reason": finish}
+        for n, text in enumerate(texts)
+    ]
+    usage = {"prompt_tokens": 10, "completion_tokens": 3 * len(texts)}
+    return {"model": "served", "choices": choices, "usage": usage, **fields}
+
+
+def completion(*texts: str, finish: str | None = "stop", logprobs: Any = None) -> Body:
+    """A completion of these texts."""
+    choices = [
+        {"index": n, "text": text, "finish_reason": finish, "logprobs": logprobs}
+        for n, text in enumerate(texts)
+    ]
+    usage = {"prompt_tokens": 10, "completion_tokens": 3 * len(texts)}
+    return {"model": "served", "choices": choices, "usage": usage}
+
+
+def echo(endpoint: str, body: Body) -> Body:
+    """Says what it was asked, `n` times."""
+    number = body.get("n", 1)
+    if endpoint == "/v1/completions":
+        return completion(*[f"heard {body['prompt']}"] * number)
+    return chat(*[f"heard {body['messages'][-1]['content']}"] * number)
+
+
+class ApiServer(ThreadingHTTPServer):
+    """rule: what is answered; acts: what is done instead for the next requests, in order."""
+
+    daemon_threads = True
+    request_queue_size = 64
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.rule: Rule = echo
+        self.acts: deque[Act | None] = deque()
+        self.asked: list[tuple[float, str, Body]] = []
+        self.headers: list[dict[str, str]] = []
+        self.delay = 0.0
+        self.flying = self.most = 0
+        self.lock = threading.Lock()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}/v1"
+
+    def bodies(self) -> list[Body]:
+        return [body for _, _, body in self.asked]
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that hangs up is no news."""
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: ApiServer
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing on stderr."""
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        with self.server.lock:
+            self.server.asked.append((time.monotonic(), self.path, body))
+            self.server.headers.append({k.lower(): v for k, v in self.headers.items()})
+            act = self.server.acts.popleft() if self.server.acts else None
+            self.server.flying += 1
+            self.server.most = max(self.server.most, self.server.flying)
+        try:
+            time.sleep(self.server.delay)
+            if act is None:
+                self.send(self.server.rule(self.path, body))
+            else:
+                act(self, body)
+        finally:
+            with self.server.lock:
+                self.server.flying -= 1
+
+    def send(
+        self, payload: Any, status: int = 200, headers: dict[str, str] | None = None, cut: int = 0
+    ) -> None:
+        """JSON, or text as it is; cut: bytes that never come."""
+        text = payload if isinstance(payload, str) else json.dumps(payload)
+        data = text.encode()
+        self.send_response(status)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data[: len(data) - cut])
+        if cut:
+            self.close_connection = True
+
+
+def refuse(status: int, message: str = "", **headers: str) -> Act:
+    """An error as the API has it; an underscore in a header's name is a hyphen."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return lambda handler, _: handler.send({"error": {"message": message}}, status, named)
+
+
+def say(payload: Any) -> Act:
+    """This, whatever was asked."""
+    return lambda handler, _: handler.send(payload)
+
+
+def truncated(handler: Handler, body: Body) -> None:
+    """The connection ends before the answer does."""
+    handler.send(handler.server.rule(handler.path, body), cut=20)
+
+
+def reset(handler: Handler, body: Body) -> None:
+    """The connection is reset."""
+    linger = struct.pack("ii", 1, 0)
+    handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    handler.close_connection = True
+    handler.connection.close()
+
+
+def stall(seconds: float) -> Act:
+    """Nothing, for so long."""
+
+    def act(handler: Handler, body: Body) -> None:
+        time.sleep(seconds)
+        handler.close_connection = True
+
+    return act
+
+
+def drip(handler: Handler, body: Body) -> None:
+    """A byte now and then: never still for long, and never done."""
+    handler.send_response(200)
+    handler.send_header("Content-Length", "1000")
+    handler.end_headers()
+    for _ in range(40):
+        handler.wfile.write(b" ")
+        handler.wfile.flush()
+        time.sleep(0.05)
+    handler.close_connection = True
+
+
+@contextmanager
+def api_server() -> Iterator[ApiServer]:
+    """A running server; it ends with the block."""
+    with ApiServer() as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
