@@ -21,11 +21,13 @@ from cameleer.cli.options import (
     out_folder,
     show,
 )
+from cameleer.cli.sandbox import AllowCode, asked_here, eval_sandbox
 from cameleer.core.console import emit_json, note, warn
 from cameleer.core.errors import UserError
 from cameleer.core.files import to_json, write_jsonl
 
 app = group("Benchmarks.")
+app.command("sandbox")(eval_sandbox)
 
 TemplateOption = Annotated[
     str | None, typer.Option(help="The chat format's: tulu, or `own`, the model's.")
@@ -147,6 +149,7 @@ def eval_run(
     seed: int = 42,
     template: TemplateOption = None,
     reviewer: ReviewerOption = None,
+    allow_code_execution: AllowCode = None,
     json: Json = False,
 ) -> None:
     """Evaluate a model; give the same command again to resume by sample.
@@ -160,6 +163,7 @@ def eval_run(
     """
     from cameleer.engines.registry import choose
     from cameleer.evals.benchmark import benchmark_named
+    from cameleer.evals.consent import allow_code, told
     from cameleer.evals.review import reviewers_given
     from cameleer.evals.runner import eval_stage, evaluate
     from cameleer.evals.suite import averages, changed, suite_of
@@ -191,6 +195,8 @@ def eval_run(
         eval_stage(spec, identity, data, out_folder(output / spec.benchmark.replace(":", "-")))
         for spec in specs
     ]
+    todo = [spec.benchmark for spec, stage in zip(specs, stages, strict=True) if not stage.done()]
+    allow_code(todo, told(allow_code_execution), asked_here())
     made: list[Any] = []
 
     def make_engine() -> Any:
@@ -243,15 +249,18 @@ def eval_grade(
     data: DataOption = None,
     rule: RuleOption = Rule.fixed,
     reviewer: ReviewerOption = None,
+    allow_code_execution: AllowCode = None,
     json: Json = False,
 ) -> None:
     """Extract and score recorded outputs; lines {item, extracted, score} on stdout.
 
     Example: `cameleer eval grade gsm:cot --answers outputs.jsonl --data data`
     """
+    from cameleer.evals.consent import allow_code, told
     from cameleer.evals.review import reviewers_given
     from cameleer.evals.runner import grade
 
+    allow_code([benchmark], told(allow_code_execution), None, recorded=True)
     (models,) = reviewers_given([benchmark], reviewer or ())
     rows = grade(benchmark, answers, data, rule.value, models)
     if json:

@@ -14,6 +14,7 @@ from cameleer.cli.options import (
     group,
     out_folder,
 )
+from cameleer.cli.sandbox import asked_here
 from cameleer.core.console import emit_json, note, table
 
 app = group("Whole studies: bases x mixtures x benchmarks.")
@@ -54,9 +55,13 @@ def study_run(
 
     Example: `cameleer study run studies/quickstart.yaml`
     """
+    from cameleer.evals.consent import allow_code, told
     from cameleer.study.local import run_study
 
     read, folder = _study(file, overrides, output)
+    labels = [spec.benchmark for spec in read.benchmarks]
+    said = told(None, read.allow_code_execution)
+    allow_code(labels, said, asked_here(), how="allow_code_execution: true in the study's file")
     page = run_study(read, folder)
     _say_report(page, json)
 

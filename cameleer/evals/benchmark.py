@@ -14,7 +14,8 @@ module has `review(item, output, reviewer, ask) -> str`, the text that the revie
 `grade` takes `reviews` (reviewer to one number for each output) as a fourth argument. Where a
 setting is not scored, the module needs no `grade`, and an item's meta holds its `instruction`,
 under which the answers are written to outputs.json for a judge. A benchmark whose files can come
-from elsewhere too has `folder(data: Path | None) -> Path`, which says where.
+from elsewhere too has `folder(data: Path | None) -> Path`, which says where; one that runs what a
+model wrote has `RUNS_CODE = True`, and is run only where that is allowed.
 """
 
 from __future__ import annotations

@@ -77,6 +77,8 @@ class Study(Config):
     with its sizes for the generated world.
     base_format: how untuned bases are asked; the paper asked them without the chat format, and
     tuned models in each benchmark's own.
+    allow_code_execution: whether benchmarks may run code that models wrote, in the sandbox; where
+    the file doesn't say, the user is asked.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9._-]+$")
@@ -91,6 +93,7 @@ class Study(Config):
     engine: EngineSpec = EngineSpec()
     base_format: Format | None = "plain"
     benchmarks: list[Annotated[EvalSpec, AfterValidator(_known)]] = Field(min_length=1)
+    allow_code_execution: bool | None = None
 
     @field_validator("benchmarks", mode="before")
     @classmethod

