@@ -16,6 +16,10 @@ setting is not scored, the module needs no `grade`, and an item's meta holds its
 under which the answers are written to outputs.json for a judge. A benchmark whose files can come
 from elsewhere too has `folder(data: Path | None) -> Path`, which says where; one that runs what a
 model wrote has `RUNS_CODE = True`, and is run only where that is allowed.
+
+A module that stands for another harness has `setting(name) -> Setting` for settings that no list
+holds, `inputs(name, folder)` for what tells their questions, and `run(spec, engine, data)`, which
+makes the rows and scores that the runner makes of items and grades.
 """
 
 from __future__ import annotations
@@ -108,7 +112,10 @@ class Benchmark:
 
     @property
     def setting(self) -> Setting:
-        setting: Setting = self.module.SETTINGS[self.setting_name]
+        own: Callable[[str], Setting] | None = getattr(self.module, "setting", None)
+        setting: Setting = (
+            self.module.SETTINGS[self.setting_name] if own is None else own(self.setting_name)
+        )
         return setting
 
     @property
@@ -126,7 +133,7 @@ def benchmark_named(label: str) -> Benchmark:
     name, _, setting = label.partition(":")
     module = plugin(HOME, GROUP, name, "cameleer eval ls")
     setting = setting or next(iter(module.SETTINGS))
-    if setting not in module.SETTINGS:
+    if not hasattr(module, "setting") and setting not in module.SETTINGS:
         raise unknown(f"setting of {name}", setting, module.SETTINGS, "cameleer eval ls")
     return Benchmark(name, setting, module)
 

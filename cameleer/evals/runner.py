@@ -82,6 +82,8 @@ def eval_stage(
     home = benchmark.folder(data)
     files = sorted({file for pattern in benchmark.module.NATIVE for file in home.glob(pattern)})
     inputs = {file.relative_to(home).as_posix(): sha256_file(file) for file in files}
+    if hasattr(benchmark.module, "inputs"):
+        inputs |= benchmark.module.inputs(benchmark.setting_name, home)
     asked = spec.model_dump(exclude={"reviewers"}) | {"benchmark": benchmark.label}
     config: dict[str, Any] = {"spec": asked, "engine": engine_identity}
     # A reviewer is known by its fingerprint, wherever it stands.
@@ -100,7 +102,8 @@ def evaluate(
     """
 
     def work(folder: Path) -> dict[str, Any]:
-        run = _Run(spec, make_engine(), data)
+        begin = getattr(benchmark_named(spec.benchmark).module, "run", _Run)
+        run = begin(spec, make_engine(), data)
         rows = run.rows(folder)
         write_jsonl(folder / SAMPLES, rows)
         scores = run.scores(rows)
