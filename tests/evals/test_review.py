@@ -261,7 +261,8 @@ def test_recorded_reviews_need_no_model(data: Path, tmp_path: Path) -> None:
     line = {"item": "toxigen/camels/0", "output": "so", "reviews": {"toxic": [0.9]}}
     file = written(tmp_path / "in.jsonl", line)
     assert [row["score"] for row in grade("toxigen", file, data)] == [1.0]
-    for wrong in ({}, {"toxic": []}, {"toxic": [2]}, {"toxic": ["1"]}, [0.9]):
+    wrongs: list[Any] = [{}, {"toxic": []}, {"toxic": [2]}, {"toxic": ["1"]}, [0.9]]
+    for wrong in wrongs:
         written(file, line, line | {"reviews": wrong})
         with pytest.raises(UserError, match=r"in\.jsonl:2: field 'reviews'"):
             list(grade("toxigen", file, data))

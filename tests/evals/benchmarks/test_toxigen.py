@@ -72,7 +72,7 @@ def test_all_by_rule_fixed(data: Path) -> None:
 
 def test_equal_prompts_are_one_cluster(data: Path) -> None:
     for rule in ("fixed", "paper"):
-        items = toxigen.items(Ask(data, "generation", rule, "plain"))  # type: ignore[arg-type]
+        items = toxigen.items(Ask(data, "generation", rule, "plain"))
         by_text: dict[str, set[str]] = {}
         for item in items:
             by_text.setdefault(item.text, set()).add(item.cluster)
