@@ -20,7 +20,7 @@ def windows(tokenizer: Any, prompt: str, choice: str, room: int | None) -> list[
     no tokens of its own.
     """
     if not prompt:
-        ids = tokenizer(choice, verbose=False)["input_ids"]
+        ids = tokenizer(choice, add_special_tokens=False, verbose=False)["input_ids"]
         start = tokenizer.bos_token_id
         return _rolling(ids, tokenizer.eos_token_id if start is None else start, room)
     given = tokenizer(prompt, verbose=False)["input_ids"]

@@ -30,6 +30,7 @@ from cameleer.model.load import Precision, load_tokenizer, model_fingerprint, mo
 from cameleer.results.records import Answer, Rule
 
 DTYPES = {"auto": "bfloat16", "bf16": "bfloat16", "fp32": "float32"}
+TOO_LONG = "too long"
 Job = tuple[list[int], dict[str, Any]]
 """Tokens of a prompt, and vLLM's SamplingParams."""
 Said = tuple[list[tuple[str, int, str]], dict[int, float], list[tuple[float, bool]]]
@@ -86,33 +87,32 @@ class VllmEngine:
         return self.measure.cut(text, tokens, rule)
 
     def batches(self, requests: Sequence[Request]) -> list[list[Request]]:
-        """Requests that begin alike near each other, `batch_size` at a time for every model."""
+        """Requests that begin alike near each other, `batch_size` at a time for every model.
+
+        Those whose prompt leaves no room for an answer come last, and are not asked.
+        """
         encoded = self.tokenizer([request.prompt for request in requests], verbose=False)
         self.prompts = {r.key: ids for r, ids in zip(requests, encoded["input_ids"], strict=True)}
-        fitted = [self._fitted(request) for request in requests]
-        fitted.sort(key=lambda r: (not r.choices, self.prompts[r.key], r.key))
+        told = [request for request in requests if self._fits(request)]
+        told.sort(key=lambda r: (not r.choices, self.prompts[r.key], r.key))
         size = self.batch_size * len(self.models)
-        return [fitted[first : first + size] for first in range(0, len(fitted), size)]
+        batches = [told[first : first + size] for first in range(0, len(told), size)]
+        mute = [request for request in requests if not self._fits(request)]
+        return [*batches, mute] if mute else batches
 
-    def _fitted(self, request: Request) -> Request:
-        """The request, of fewer new tokens where it may be clipped to the context."""
-        length = len(self.prompts[request.key])
-        if request.clip and length < self.room:
-            most = min(request.max_new_tokens, self.room - length)
-            request = replace(request, max_new_tokens=most)
-        # vLLM always writes a token, if only to say how likely it is.
-        needed = length + (1 if request.choices else request.max_new_tokens)
-        if needed > self.room:
-            raise UserError(
-                f"item {request.key}: {length} prompt tokens and {needed - length} new ones do not "
-                f"fit into the model's {self.room}",
-                hint="ask for fewer new tokens or few-shot examples",
-            )
-        return request
+    def _fits(self, request: Request) -> bool:
+        """Whether there is room for an answer: one token, which vLLM writes even to score."""
+        lengths = [len(self.prompts[request.key])]
+        if request.choices and request.scoring == "sum":
+            found = self._windows(request)
+            lengths = [len(given) + len(new) for windows in found for given, new in windows]
+        return max(lengths) < self.room
 
     def answer(self, batch: Sequence[Request]) -> list[Answer]:
         """The answers to one batch that `batches` made."""
         began = time.perf_counter()
+        if not self._fits(batch[0]):
+            return [_mute(request, len(self.prompts[request.key])) for request in batch]
         parts = [self._jobs(request) for request in batch]
         said = iter(_ask(self.models, [job for part in parts for job in part]))
         answers = [
@@ -127,7 +127,7 @@ class VllmEngine:
     def _jobs(self, request: Request) -> list[Job]:
         prompt = self.prompts[request.key]
         if not request.choices:
-            return [(prompt, _generation(request))]
+            return [(prompt, _generation(request, self.room - len(prompt)))]
         if request.scoring == "last":
             return [(prompt, _next_token(self._choice_tokens(request.choices)))]
         found = [window for windows in self._windows(request) for window in windows]
@@ -184,10 +184,16 @@ class VllmEngine:
         return scores, greedy
 
 
-def _generation(request: Request) -> dict[str, Any]:
+def _mute(request: Request, tokens: int) -> Answer:
+    """The answer to a prompt that leaves the model no room for one."""
+    samples = 1 if request.choices else request.samples
+    return Answer(request.key, [""] * samples, [], [TOO_LONG] * samples, tokens, 0, 0.0)
+
+
+def _generation(request: Request, room: int) -> dict[str, Any]:
     name = f"{request.seed}/{request.key}".encode()
     return {
-        "max_tokens": request.max_new_tokens,
+        "max_tokens": min(request.max_new_tokens, room),
         "stop": list(request.stop),
         "temperature": request.temperature,
         "top_p": request.top_p,

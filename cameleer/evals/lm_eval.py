@@ -366,6 +366,8 @@ class _Asked:
         finally:
             log.close()
         for request in requests:
+            if "too long" in found[request.key].finish:
+                raise UserError(f"a prompt of {request.key} does not fit the model's context")
             document = request.key.rpartition("#")[0]
             self.answers.setdefault(document, {})[request.key] = found[request.key]
         return found
