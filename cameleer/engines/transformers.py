@@ -1,14 +1,17 @@
-"""Local models: few-shot prefixes computed once, prompts unpadded, rows that ended leave the batch.
+"""Local models: what prompts begin with alike is computed once, prompts lie unpadded in one row.
 
-Every forward pass is one row of tokens without padding (see cameleer.model.attention). A batch and
-its shared prefix follow from the list of requests alone, so that answers do not depend on where a
-killed run went on.
+Every forward pass is one row of tokens without padding (see cameleer.model.attention). All requests
+make one tree of common beginnings, walked depth first. A batch, its beginnings and its passes
+follow from the list of requests alone, so that answers do not depend on where a killed run went on.
+
+In memory besides the model: keys and values of at most HELD tokens of beginnings (of one request's,
+where they alone are more), of about writing.HELD tokens of sequences, and ROW tokens of a pass.
 """
 
 from __future__ import annotations
 
-import hashlib
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,10 +23,13 @@ from torch import Tensor
 
 from cameleer.core.config import Config
 from cameleer.core.errors import UserError
+from cameleer.engines.continuation import windows
 from cameleer.engines.engine import Request
 from cameleer.engines.lengths import Lengths
-from cameleer.model.attention import NAME, Documents, Prefix, positions
-from cameleer.model.cache import Cache, Capturing, Decoding, Filling
+from cameleer.engines.prefixes import Node, tree
+from cameleer.engines.writing import ROW, Prompt, Writer, grouped, portions
+from cameleer.model.attention import NAME, Prefix, Segments
+from cameleer.model.cache import Capturing
 from cameleer.model.load import (
     Precision,
     device_and_dtype,
@@ -35,9 +41,11 @@ from cameleer.model.load import (
 from cameleer.model.packing import require_packing, require_vocabulary, room
 from cameleer.results.records import Answer, Rule
 
-SHARED = 48  # tokens: a shorter common prefix is not worth a pass of its own
-ROW = 2048  # tokens of new prompt text in one pass
-TAIL = 24  # tokens that are decoded to look for a stop text, besides those of the text itself
+BATCH = 64  # sequences side by side: more gain little on a CPU (dev/LOG.md)
+WAVES = 2  # so many times as many make a batch, so that who ends makes place for another
+HELD = 8192  # tokens of common beginnings that a batch may have in memory
+WORTH = 1024  # tokens that a common beginning must save to stay shared while outputs are written
+TOO_LONG = "too long"
 
 
 class Options(Config):
@@ -45,7 +53,7 @@ class Options(Config):
     generated at a time."""
 
     precision: Precision = "auto"
-    batch_size: PositiveInt = 32
+    batch_size: PositiveInt = BATCH
 
 
 def fingerprint(model: str) -> str:
@@ -60,14 +68,39 @@ def make(model: str, options: Options, identity: dict[str, Any]) -> Transformers
 
 
 @dataclass
-class _Sequence:
-    """An output that is being generated. `step` counts its tokens; `text` is set when it ends."""
+class _Row:
+    """Tokens that are run through the model for a request.
 
-    request: int
-    generator: torch.Generator | None
-    ids: list[int] = field(default_factory=list)
-    text: str = ""
-    finish: str = ""
+    most: how many of them may be computed together with other rows; scored: numbers of choices,
+    each with the tokens that are its own, the last of which comes after the row's last.
+    """
+
+    request: Request
+    ids: list[int]
+    most: int
+    scored: list[tuple[int, list[int]]] = field(default_factory=list)
+    node: Node | None = None
+    before: Prefix | None = None
+
+    @property
+    def own(self) -> list[int]:
+        return self.ids[self.node.end if self.node else 0 :]
+
+    def nodes(self) -> list[Node]:
+        """What the row begins with, from the root down."""
+        return self.node.chain() if self.node else []
+
+
+@dataclass
+class _Plan:
+    """A batch: its rows, and the nodes that other batches want as well."""
+
+    rows: list[_Row]
+    kept: set[Node] = field(default_factory=set)
+
+    def nodes(self) -> list[Node]:
+        """All nodes that the rows begin with, those above before those below."""
+        return list(dict.fromkeys(node for row in self.rows for node in row.nodes()))
 
 
 class TransformersEngine:
@@ -79,7 +112,7 @@ class TransformersEngine:
         identity: dict[str, Any],
         *,
         precision: Precision = "auto",
-        batch_size: int = 32,
+        batch_size: int = BATCH,
     ) -> None:
         """batch_size: most sequences that are generated at a time. identity: see Engine."""
         self.identity, self.batch_size = identity, batch_size
@@ -88,17 +121,10 @@ class TransformersEngine:
         self.device, dtype = device_and_dtype(precision)
         self.model = load_model(folder, dtype, NAME).to(self.device)
         require_packing(self.model)
-        self.layers = self.model.config.num_hidden_layers
         self.room = room(self.model)
-        self.ends = self._end_tokens()
-        self.prompts: dict[str, list[int]] = {}
-        self.shared: dict[str, int] = {}
-        self.prefix: tuple[list[int], Prefix] | None = None
-
-    def _end_tokens(self) -> set[int]:
-        ends = self.model.generation_config.eos_token_id
-        ends = ends if isinstance(ends, list) else [ends]
-        return {end for end in (*ends, self.tokenizer.eos_token_id) if end is not None}
+        self.lengths: dict[str, int] = {}
+        self.plans: dict[str, _Plan] = {}
+        self.held: dict[Node, Prefix] = {}
 
     def count_tokens(self, text: str) -> int:
         """Tokens of a text, without special tokens."""
@@ -111,49 +137,105 @@ class TransformersEngine:
     # ---- which requests are answered together
 
     def batches(self, requests: Sequence[Request]) -> list[list[Request]]:
-        """Requests that begin alike together, else those of similar length, longest first."""
+        """Requests that begin alike together, else those of similar length, longest first.
+
+        Those whose prompt leaves no room for an answer come last, and are not asked.
+        """
         encoded = self.tokenizer([request.prompt for request in requests], verbose=False)
-        self.prompts = {r.key: ids for r, ids in zip(requests, encoded["input_ids"], strict=True)}
-        requests = [self._fitted(request) for request in requests]
-        highest = max((max(ids, default=0) for ids in self.prompts.values()), default=0)
+        rows = [
+            self._rows(request, self._begun(ids))
+            for request, ids in zip(requests, encoded["input_ids"], strict=True)
+        ]
+        pairs = zip(requests, encoded["input_ids"], strict=True)
+        self.lengths = {request.key: len(ids) for request, ids in pairs}
+        highest = max((max(row.ids) for own in rows for row in own), default=0)
         require_vocabulary(self.model, self.tokenizer, highest)
-        self.shared, batches = {}, []
+        self.plans, self.held = {}, {}
+        told = [own for own in rows if all(self._fits(row) for row in own)]
         for chosen in (True, False):  # one batch is scored or written, never both
-            own = [(r, self.prompts[r.key]) for r in requests if bool(r.choices) == chosen]
-            for group, shared in _families(own):
-                group.sort(key=lambda r: (-len(self.prompts[r.key]), r.key))
-                for batch in self._cut(group, shared):
-                    self.shared |= {request.key: shared for request in batch}
-                    batches.append(batch)
-        return batches
+            self._plan([own for own in told if bool(own[0].request.choices) == chosen])
+        batches = [
+            list(dict.fromkeys(row.request for row in plan.rows)) for plan in self.plans.values()
+        ]
+        asked = {request.key for batch in batches for request in batch}
+        mute = [request for request in requests if request.key not in asked]
+        return [*batches, mute] if mute else batches
 
-    def _fitted(self, request: Request) -> Request:
-        """The request, of fewer new tokens where it may be clipped to the context."""
-        length = len(self.prompts[request.key])
-        if request.clip and self.room is not None and length < self.room:
-            most = min(request.max_new_tokens, self.room - length)
-            request = replace(request, max_new_tokens=most)
-        needed = length + (0 if request.choices else request.max_new_tokens)
-        if self.room is not None and needed > self.room:
-            raise UserError(
-                f"item {request.key}: {length} prompt tokens and {needed - length} new ones do not "
-                f"fit into the model's {self.room}",
-                hint="ask for fewer new tokens or few-shot examples",
-            )
-        return request
+    def _begun(self, ids: list[int]) -> list[int]:
+        """The tokens; an empty prompt is the token that texts begin with, or that they end with."""
+        if ids:
+            return ids
+        start = self.tokenizer.bos_token_id
+        return [self.tokenizer.eos_token_id if start is None else start]
 
-    def _cut(self, group: list[Request], shared: int) -> Iterator[list[Request]]:
-        """Batches of at most `batch_size` sequences, or of about ROW tokens for choices."""
-        batch: list[Request] = []
+    def _rows(self, request: Request, ids: list[int]) -> list[_Row]:
+        """What has to go through the model for a request, each row of tokens once."""
+        if not request.choices:
+            return [_Row(request, ids, len(ids) - 1)]
+        if request.scoring == "last":
+            tokens = enumerate(self._choice_tokens(request.choices))
+            scored = [(number, [token]) for number, token in tokens]
+            return [_Row(request, ids, len(ids) - 1, scored)]
+        rows: dict[tuple[int, tuple[int, ...]], _Row] = {}
+        for number, choice in enumerate(request.choices):
+            for given, own in windows(self.tokenizer, request.prompt, choice, self.room):
+                whole = [*given, *own][:-1]  # nothing comes after the last token
+                key = len(given), tuple(whole)
+                rows.setdefault(key, _Row(request, whole, len(given) - 1))
+                rows[key].scored.append((number, own))
+        return list(rows.values())
+
+    def _choice_tokens(self, choices: tuple[str, ...]) -> list[int]:
+        tokens = [self.tokenizer(c, add_special_tokens=False)["input_ids"][-1] for c in choices]
+        if len(set(tokens)) != len(choices):
+            raise UserError(f"the tokenizer does not tell the choices {choices} apart")
+        return tokens
+
+    def _fits(self, row: _Row) -> bool:
+        new = 0 if row.request.choices else 1
+        return self.room is None or len(row.ids) + new <= self.room
+
+    def _plan(self, asked: list[list[_Row]]) -> None:
+        """Walk the tree of all rows depth first and cut it into batches."""
+        flat = [row for own in asked for row in own]
+        places: dict[Node | None, int] = {}
+        for index, node in tree([row.ids for row in flat], [row.most for row in flat]):
+            flat[index].node = node
+            places.setdefault(node, len(places))
+        places[None] = len(places)  # those that share nothing come last
+
+        def place(own: list[_Row]) -> tuple[int, int, str]:
+            size = sum(len(row.own) for row in own)
+            return min(places[row.node] for row in own), -size, own[0].request.key
+
+        plans = [_Plan(rows) for rows in self._cut(sorted(asked, key=place))]
+        uses = Counter(node for plan in plans for node in plan.nodes())
+        for plan in plans:
+            plan.rows.sort(key=lambda row: places[row.node])
+            plan.kept = {node for node in plan.nodes() if uses[node] > 1}
+            self.plans[plan.rows[0].request.key] = plan
+
+    def _cut(self, asked: list[list[_Row]]) -> Iterator[list[_Row]]:
+        """Batches of about ROW tokens for choices, else of WAVES times `batch_size` sequences.
+
+        No batch has more than HELD tokens in nodes, unless one request alone does.
+        """
+        batch: list[_Row] = []
+        nodes: set[Node] = set()
         size = 0
-        for request in group:
-            own = len(self.prompts[request.key]) - shared
-            cost, limit = (own, ROW) if request.choices else (request.samples, self.batch_size)
-            if batch and size + cost > limit:
+        for own in asked:
+            request = own[0].request
+            new = {node for row in own for node in row.nodes()} - nodes
+            if request.choices:
+                cost, limit = sum(len(row.own) for row in own), ROW
+            else:
+                cost, limit = request.samples, WAVES * self.batch_size
+            held = sum(len(node.ids) for node in nodes | new)
+            if batch and (size + cost > limit or held > HELD):
                 yield batch
-                batch, size = [], 0
-            batch.append(request)
-            size += cost
+                batch, nodes, size = [], set(), 0
+                new = {node for row in own for node in row.nodes()}
+            batch, nodes, size = batch + own, nodes | new, size + cost
         if batch:
             yield batch
 
@@ -163,21 +245,22 @@ class TransformersEngine:
     def answer(self, batch: Sequence[Request]) -> list[Answer]:
         """The answers to one batch that `batches` made."""
         began = time.perf_counter()
-        shared = self.shared[batch[0].key]
-        prefix = self._prefix(self.prompts[batch[0].key][:shared]) if shared else None
-        prompts = [self.prompts[request.key][shared:] for request in batch]
-        answers = (self._choose if batch[0].choices else self._generate)(batch, prompts, prefix)
+        plan = self.plans.get(batch[0].key)
+        if plan is None:
+            return [_mute(request, self.lengths[request.key]) for request in batch]
+        prefixes = self._prefixes(plan)
+        for row in plan.rows:
+            row.before = prefixes[row.node] if row.node else None
+        told = self._choose(plan) if batch[0].choices else self._write(plan, prefixes)
+        for row in plan.rows:
+            row.before = None
         seconds = round((time.perf_counter() - began) / len(batch), 4)
-        return [
-            Answer(r.key, *said, len(self.prompts[r.key]), new, seconds)
-            for r, (said, new) in zip(batch, answers, strict=True)
-        ]
+        return [replace(told[request.key], seconds=seconds) for request in batch]
 
-    def _forward(self, ids: list[int] | Tensor, at: Tensor, layout: Any, keep: Tensor) -> Tensor:
+    def _forward(self, ids: list[int], at: Tensor, layout: Any, keep: Tensor) -> Tensor:
         """Logits [kept, vocabulary] of one row; `at`: positions [1, tokens]."""
-        row = torch.as_tensor(ids, device=self.device)[None]
         logits: Tensor = self.model(
-            input_ids=row,
+            input_ids=torch.tensor(ids, device=self.device)[None],
             position_ids=at.to(self.device),
             logits_to_keep=keep.to(self.device),
             use_cache=False,
@@ -185,178 +268,118 @@ class TransformersEngine:
         ).logits[0]
         return logits
 
-    def _prefix(self, ids: list[int]) -> Prefix:
-        """Keys and values of a shared prefix; the last one is kept, as it mostly comes again."""
-        if self.prefix is None or self.prefix[0] != ids:
-            layout = Capturing(len(ids))
-            self._forward(ids, positions([len(ids)]), layout, torch.tensor([0]))
-            self.prefix = (ids, layout.captured)
-        return self.prefix[1]
+    def _prefixes(self, plan: _Plan) -> dict[Node, Prefix]:
+        """Keys and values of every node of a batch.
 
-    def _choose(
-        self, batch: Sequence[Request], prompts: list[list[int]], prefix: Prefix | None
-    ) -> list[tuple[tuple[list[str], list[float], list[str]], int]]:
-        """Log-probability of each choice's token after each prompt; the likeliest is the output."""
-        lengths = [len(prompt) for prompt in prompts]
-        last = torch.tensor(lengths).cumsum(0) - 1
-        at = positions(lengths, prefix.tokens if prefix else 0)
-        row = [token for prompt in prompts for token in prompt]
-        logits = self._forward(row, at, Documents(lengths, prefix), last)
-        logprobs = logits.float().log_softmax(-1)
-        answers = []
-        for request, own in zip(batch, logprobs, strict=True):
-            scores = own[self._choice_tokens(request.choices)].tolist()
-            best = request.choices[scores.index(max(scores))]
-            answers.append((([best], scores, ["choice"]), 0))
-        return answers
+        What other batches want as well is computed by itself, so that it is the same whichever
+        batch comes first after a kill; the rest level by level, many nodes in one pass.
+        """
+        nodes = plan.nodes()
+        self.held = {node: self.held[node] for node in nodes if node in self.held}
+        found = dict(self.held)
+        for node in nodes:
+            if node in plan.kept and node not in found:
+                found |= self._captured([node], found)
+        self.held = {node: prefix for node, prefix in found.items() if node in plan.kept}
+        while missing := [node for node in nodes if node not in found]:
+            ready = [node for node in missing if node.above is None or node.above in found]
+            for part in portions([len(node.ids) for node in ready], ROW):
+                found |= self._captured(ready[part.start : part.stop], found)
+        return found
 
-    def _choice_tokens(self, choices: tuple[str, ...]) -> list[int]:
-        tokens = [self.tokenizer(c, add_special_tokens=False)["input_ids"][-1] for c in choices]
-        if len(set(tokens)) != len(choices):
-            raise UserError(f"the tokenizer does not tell the choices {choices} apart")
-        return tokens
+    def _captured(self, nodes: list[Node], known: dict[Node, Prefix]) -> dict[Node, Prefix]:
+        """Keys and values of nodes, those of the nodes above them being known; one pass."""
+        above = [known[node.above] if node.above else None for node in nodes]
+        layout = Capturing(grouped([len(node.ids) for node in nodes], above))
+        ids = [token for node in nodes for token in node.ids]
+        self._forward(ids, layout.positions(), layout, torch.tensor([0]))
+        return dict(zip(nodes, layout.captured, strict=True))
 
-    def _generate(
-        self, batch: Sequence[Request], prompts: list[list[int]], prefix: Prefix | None
-    ) -> list[tuple[tuple[list[str], list[float], list[str]], int]]:
-        """Outputs of every request, token by token, until all have ended."""
-        cache = Cache(self.layers, prefix)
-        logits = self._prefill(prompts, cache)
-        start = prefix.tokens if prefix else 0
-        sequences = [
-            _Sequence(index, _generator(request, sample, self.device))
-            for index, request in enumerate(batch)
-            for sample in range(request.samples)
-        ]
-        rows = torch.tensor([sequence.request for sequence in sequences])
-        logits, active = logits[rows], list(sequences)
-        cache.select(rows)
-        while True:
-            tokens = self._next_tokens(logits, [batch[s.request] for s in active], active)
-            for sequence, token in zip(active, tokens, strict=True):
-                if not sequence.finish:
-                    self._take(sequence, token, batch[sequence.request])
-            live = [index for index, sequence in enumerate(active) if not sequence.finish]
-            if not live:
-                break
-            if len(live) <= 0.875 * len(active):  # leaving costs a copy of the cache: not each time
-                kept = torch.tensor(live)
-                cache.select(kept)
-                active, tokens = [active[i] for i in live], [tokens[i] for i in live]
-            at = (cache.lengths + start)[None]
-            if self.room is not None:  # who has ended may stay for a while, and must not walk out
-                at = at.clamp(max=self.room - 1)
-            everyone = torch.arange(len(active))
-            logits = self._forward(tokens, at, Decoding(cache), everyone)
-            cache.lengths += 1
-        return [self._outputs(index, sequences) for index in range(len(batch))]
+    def _choose(self, plan: _Plan) -> dict[str, Answer]:
+        """Log-probability of each choice after its prompt; the likeliest is the output."""
+        scores = {row.request.key: [0.0] * len(row.request.choices) for row in plan.rows}
+        greedy = {key: [True] * len(own) for key, own in scores.items()}
+        lengths = [len(row.own) for row in plan.rows]
+        layout = Segments(grouped(lengths, [row.before for row in plan.rows]))
+        ends = torch.tensor(lengths).cumsum(0).tolist()
+        wanted = [max(len(tokens) for _, tokens in row.scored) for row in plan.rows]
+        keep = [torch.arange(end - count, end) for end, count in zip(ends, wanted, strict=True)]
+        ids = [token for row in plan.rows for token in row.own]
+        logits = self._forward(ids, layout.positions(), layout, torch.cat(keep))
+        for row, own in zip(plan.rows, torch.split(logits, wanted), strict=True):
+            logprobs = own.float().log_softmax(-1)
+            for number, tokens in row.scored:
+                at = torch.arange(len(tokens), device=logprobs.device)
+                picked = logprobs[at, torch.tensor(tokens, device=logprobs.device)]
+                scores[row.request.key][number] += float(picked.double().sum())
+                greedy[row.request.key][number] &= logprobs.argmax(-1).tolist() == tokens
+        requests = {row.request.key: row.request for row in plan.rows}
+        return {key: self._chosen(requests[key], own, greedy[key]) for key, own in scores.items()}
 
-    def _prefill(self, prompts: list[list[int]], cache: Cache) -> Tensor:
-        """Take the prompts into the cache, some at a time; logits [prompts, vocabulary] at ends."""
-        cache.start([len(prompt) for prompt in prompts])
-        start = cache.prefix.tokens if cache.prefix else 0
-        logits, first = [], 0
-        while first < len(prompts):
-            size, end = 0, first
-            while end < len(prompts) and (end == first or size + len(prompts[end]) <= ROW):
-                size, end = size + len(prompts[end]), end + 1
-            lengths = [len(prompt) for prompt in prompts[first:end]]
-            row = [token for prompt in prompts[first:end] for token in prompt]
-            last = torch.tensor(lengths).cumsum(0) - 1
-            layout = Filling(lengths, cache, first)
-            logits.append(self._forward(row, positions(lengths, start), layout, last))
-            first = end
-        return torch.cat(logits)
+    def _chosen(self, request: Request, scores: list[float], greedy: list[bool]) -> Answer:
+        best = request.choices[scores.index(max(scores))]
+        tokens = self.lengths[request.key]
+        told = greedy if request.scoring == "sum" else []
+        return Answer(request.key, [best], scores, ["choice"], tokens, 0, 0.0, told)
 
-    def _next_tokens(
-        self, logits: Tensor, requests: list[Request], active: list[_Sequence]
-    ) -> list[int]:
-        """Greedy where the temperature is 0, else drawn from the top-p part by own generators."""
-        if all(request.temperature == 0 for request in requests):
-            greedy: list[int] = logits.argmax(-1).tolist()
-            return greedy
-        return [
-            int(row.argmax()) if not request.temperature else _draw(row, request, sequence)
-            for row, request, sequence in zip(logits, requests, active, strict=True)
-        ]
+    def _write(self, plan: _Plan, prefixes: dict[Node, Prefix]) -> dict[str, Answer]:
+        """Outputs of every request of a batch."""
+        shared = _shared(plan.rows)
+        joined = {node: prefixes[node].joined() for node in set(shared) if node}
+        writer = Writer(
+            self._forward,
+            self.tokenizer,
+            ends=self._end_tokens(),
+            layers=self.model.config.num_hidden_layers,
+            positions=self.room,
+            device=self.device,
+            batch_size=self.batch_size,
+        )
+        said = writer.write(
+            [
+                Prompt(
+                    row.request,
+                    row.own,
+                    row.before,
+                    joined[node] if node else None,
+                    row.request.max_new_tokens if self.room is None else self.room - len(row.ids),
+                )
+                for row, node in zip(plan.rows, shared, strict=True)
+            ]
+        )
+        return {
+            row.request.key: Answer(
+                row.request.key, outputs, [], finish, self.lengths[row.request.key], new, 0.0
+            )
+            for row, (outputs, finish, new) in zip(plan.rows, said, strict=True)
+        }
 
-    def _take(self, sequence: _Sequence, token: int, request: Request) -> None:
-        """Add a token to an output and see whether that ends it."""
-        if token in self.ends:
-            sequence.finish, sequence.text = "stop", self._decode(sequence.ids)
-            return
-        sequence.ids.append(token)
-        if request.stop:
-            widest = max(len(stop) for stop in request.stop)
-            tail = self._decode(sequence.ids[-(TAIL + widest) :])
-            if any(stop in tail for stop in request.stop):
-                text = self._decode(sequence.ids)
-                cuts = [text.find(stop) for stop in request.stop if stop in text]
-                if cuts:
-                    sequence.finish, sequence.text = "stop", text[: min(cuts)]
-                    return
-        if len(sequence.ids) >= request.max_new_tokens:
-            sequence.finish, sequence.text = "length", self._decode(sequence.ids)
-
-    def _decode(self, ids: list[int]) -> str:
-        text: str = self.tokenizer.decode(ids, skip_special_tokens=True)
-        return text
-
-    def _outputs(
-        self, index: int, sequences: list[_Sequence]
-    ) -> tuple[tuple[list[str], list[float], list[str]], int]:
-        own = [sequence for sequence in sequences if sequence.request == index]
-        said = [s.text for s in own], list[float](), [s.finish for s in own]
-        return said, sum(len(s.ids) for s in own)
+    def _end_tokens(self) -> set[int]:
+        ends = self.model.generation_config.eos_token_id
+        ends = ends if isinstance(ends, list) else [ends]
+        return {end for end in (*ends, self.tokenizer.eos_token_id) if end is not None}
 
 
-def _families(
-    requests: list[tuple[Request, list[int]]],
-) -> Iterator[tuple[list[Request], int]]:
-    """Groups of requests with the number of tokens that all in the group begin with.
+def _shared(rows: list[_Row]) -> list[Node | None]:
+    """For each row the node up to which its sequences share keys and values while they are written.
 
-    Sorted by their tokens, requests that share a prefix are neighbours. Those that share none of
-    worth make one last group, with 0.
+    Sharing a node makes every step a little longer, and saves reading its tokens for each sequence.
     """
-    loose: list[Request] = []
-    ordered = sorted(requests, key=lambda pair: (pair[1], pair[0].key))
-    begin = 0
-    while begin < len(ordered):
-        end, shared = begin + 1, len(ordered[begin][1]) - 1
-        while end < len(ordered):
-            common = min(shared, _common(ordered[end - 1][1], ordered[end][1]))
-            if common < SHARED:
-                break
-            end, shared = end + 1, common
-        family = [request for request, _ in ordered[begin:end]]
-        if len(family) > 1 and shared >= SHARED:
-            yield family, shared
-        else:
-            loose += family
-        begin = end
-    if loose:
-        yield loose, 0
+    counts: Counter[Node] = Counter()
+    for row in rows:
+        counts.update(dict.fromkeys(row.nodes(), row.request.samples))
+    found = []
+    for row in rows:
+        last: Node | None = None
+        for node in row.nodes():
+            more = node.end - (last.end if last else 0)
+            if (counts[node] - 1) * more >= WORTH:
+                last = node
+        found.append(last)
+    return found
 
 
-def _common(a: list[int], b: list[int]) -> int:
-    """Tokens that two prompts begin with alike, at least one short of either's end."""
-    most = min(len(a), len(b)) - 1
-    return next((i for i in range(most) if a[i] != b[i]), most)
-
-
-def _generator(request: Request, sample: int, device: torch.device) -> torch.Generator | None:
-    """The source of an output's random draws, told by seed, key and number of the sample."""
-    if not request.temperature:
-        return None
-    name = f"{request.seed}/{request.key}/{sample}".encode()
-    seed = int.from_bytes(hashlib.sha256(name).digest()[:7], "big")
-    return torch.Generator(device).manual_seed(seed)
-
-
-def _draw(logits: Tensor, request: Request, sequence: _Sequence) -> int:
-    """One token from the smallest set of tokens that holds `top_p` of the probability."""
-    probabilities, order = (logits.float() / request.temperature).softmax(-1).sort(descending=True)
-    outside = probabilities.cumsum(-1) - probabilities >= request.top_p
-    probabilities[outside] = 0.0
-    drawn = torch.multinomial(probabilities, 1, generator=sequence.generator)
-    return int(order[drawn])
+def _mute(request: Request, tokens: int) -> Answer:
+    """The answer to a prompt that leaves the model no room for one."""
+    samples = 1 if request.choices else request.samples
+    return Answer(request.key, [""] * samples, [], [TOO_LONG] * samples, tokens, 0, 0.0)

@@ -71,23 +71,39 @@ def positions(lengths: Sequence[int], start: int = 0) -> Tensor:
     return torch.cat([torch.arange(start, start + length) for length in lengths])[None]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Prefix:
     """Keys and values of tokens that come before every document of a row.
 
-    keys, values: one [kv_heads, tokens, head_dim] for each layer.
+    keys, values: one [kv_heads, own tokens, head_dim] for each layer; before: what stands before
+    these tokens, and is part of the prefix.
     """
 
     keys: list[Tensor]
     values: list[Tensor]
+    before: Prefix | None = None
+
+    @property
+    def own(self) -> int:
+        return self.keys[0].shape[1]
 
     @property
     def tokens(self) -> int:
-        return self.keys[0].shape[1]
+        return self.own + (self.before.tokens if self.before else 0)
 
     def of(self, layer: int) -> KeysValues:
         """Keys and values [kv_heads, tokens, head_dim] of one layer."""
-        return self.keys[layer], self.values[layer]
+        if self.before is None:
+            return self.keys[layer], self.values[layer]
+        k, v = self.before.of(layer)
+        return torch.cat([k, self.keys[layer]], 1), torch.cat([v, self.values[layer]], 1)
+
+    def joined(self) -> Prefix:
+        """The same in one piece, for use over and over."""
+        if self.before is None:
+            return self
+        pairs = [self.of(layer) for layer in range(len(self.keys))]
+        return Prefix([k for k, _ in pairs], [v for _, v in pairs])
 
 
 class Documents:
@@ -108,3 +124,23 @@ class Documents:
             self.kernels[chosen] = chosen(self.lengths, q, self.past)
         before = self.prefix.of(layer) if self.prefix else None
         return self.kernels[chosen](q, k, v, how, before)
+
+
+class Segments:
+    """Documents in groups that lie one behind the other, each group with a prefix of its own."""
+
+    def __init__(self, groups: Sequence[tuple[Sequence[int], Prefix | None]]) -> None:
+        """groups: tokens of each document, and what all documents of the group see whole."""
+        self.groups = [Documents(lengths, prefix) for lengths, prefix in groups]
+        self.sizes = [sum(group.lengths) for group in self.groups]
+        self.longest = max(group.longest for group in self.groups)
+
+    def positions(self) -> Tensor:
+        """Positions [1, tokens], those of each document counted from its prefix's beginning."""
+        return torch.cat([positions(group.lengths, group.past) for group in self.groups], 1)
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, how: Scoring) -> Tensor:
+        if len(self.groups) == 1:
+            return self.groups[0].attend(layer, q, k, v, how)
+        parts = zip(self.groups, *(torch.split(x, self.sizes, 2) for x in (q, k, v)), strict=True)
+        return torch.cat([group.attend(layer, *own, how) for group, *own in parts], 2)

@@ -17,7 +17,9 @@ from hypothesis import strategies as st
 from cameleer.core.errors import UserError
 from cameleer.engines import transformers as local
 from cameleer.engines.engine import Engine, Request
-from cameleer.engines.transformers import TransformersEngine, _common, _draw, _families, _Sequence
+from cameleer.engines.prefixes import SHARED
+from cameleer.engines.transformers import TransformersEngine
+from cameleer.engines.writing import draw
 from cameleer.model.load import load_model
 from cameleer.results.records import Answer
 
@@ -25,6 +27,7 @@ SHOTS = "Where does the camel live? In the desert. Is there water? There is litt
 SHORT = ["Where?", "Is there a camel in the desert, or is there none?", "?", "There is little."]
 LONG = [SHOTS + text for text in ("Why?", "Where does it live? ", "Is it?", "In what desert? " * 3)]
 CHOICES = (" A", " B", " C", " D")
+WORDS = (" In the desert, of course.", " No", " There is little water", " camel?")
 
 MakeEngine = Callable[..., TransformersEngine]
 
@@ -95,16 +98,27 @@ def test_greedy_is_generate_on_each_prompt_alone(
 
 def test_the_prompts_of_one_family_share_a_pass(engine: MakeEngine) -> None:
     made = engine()
-    made.batches(requests(SHORT + LONG, max_new_tokens=9))
-    shared = {made.shared[f"item/{n}"] for n in range(4)}
-    assert shared == {0}
-    [common] = {made.shared[f"item/{n}"] for n in range(4, 8)}
-    assert common >= local.SHARED
+    ids = [made.tokenizer(text)["input_ids"] for text in LONG]
+    common = next(n for n in range(999) if len({tuple(one[: n + 1]) for one in ids}) > 1)
+    assert common > SHARED
+    wanted = [common, sum(len(one) - common for one in ids)]
+    assert passes(made, requests(LONG, max_new_tokens=1)) == wanted
+    assert passes(made, requests(LONG, choices=CHOICES)) == wanted
+
+
+def passes(engine: TransformersEngine, asked: Sequence[Request]) -> list[int]:
+    """How many tokens each forward pass has."""
     lengths: list[int] = []
-    forward = made._forward
-    made._forward = lambda ids, *rest: lengths.append(len(ids)) or forward(ids, *rest)  # type: ignore[method-assign, func-returns-value]
-    answers(made, requests(LONG, max_new_tokens=1))
-    assert lengths == [common, sum(len(made.prompts[f"item/{n}"]) - common for n in range(4))]
+    with pytest.MonkeyPatch.context() as patch:
+        forward = engine._forward
+
+        def counted(ids: list[int], *rest: Any) -> Any:
+            lengths.append(len(ids))
+            return forward(ids, *rest)
+
+        patch.setattr(engine, "_forward", counted)
+        answers(engine, asked)
+    return lengths
 
 
 def test_an_end_token_ends_and_is_not_counted(
@@ -171,14 +185,46 @@ def test_who_has_ended_does_not_run_out_of_room(engine: MakeEngine, name: str) -
     assert answers(made, [full])["full"].outputs == found["full"].outputs
 
 
-def test_a_prompt_without_room_is_an_error(engine: MakeEngine) -> None:
+def test_a_prompt_without_room_is_said_and_the_others_are_answered(engine: MakeEngine) -> None:
     made = engine()
-    with pytest.raises(UserError, match=r"item item/1: \d+ prompt tokens and 300 new ones"):
-        made.batches([*requests(["a"]), Request("item/1", "b", max_new_tokens=300)][1:])
-    with pytest.raises(UserError, match="do not fit into the model's 256"):
-        made.batches([Request("k", "b " * 300, choices=CHOICES)])
-    fits = Request("k", "b", max_new_tokens=255)
-    assert made.batches([fits]) == [[fits]]
+    asked = [
+        Request("long/w", "b " * 300, samples=2, temperature=1.0),
+        Request("long/c", "b " * 300, choices=CHOICES),
+        *requests(SHORT[:2], max_new_tokens=4),
+    ]
+    found = answers(made, asked)
+    for key, outputs in (("long/w", 2), ("long/c", 1)):
+        assert found[key].outputs == [""] * outputs
+        assert found[key].finish == ["too long"] * outputs
+        assert (found[key].logprobs, found[key].new_tokens) == ([], 0)
+        assert found[key].prompt_tokens == len(made.tokenizer("b " * 300)["input_ids"])
+    assert [found[f"item/{n}"].new_tokens for n in range(2)] == [4, 4]
+
+
+@pytest.mark.parametrize(("clip", "finish"), [(False, "context"), (True, "length")])
+def test_an_output_may_be_as_long_as_the_context_has_room(
+    engine: MakeEngine, tiny_model: Callable[[str], Path], clip: bool, finish: str
+) -> None:
+    made = engine("opt")
+    theirs = load_model(tiny_model("opt"), torch.float32, "eager")
+    text = "Is it? " * 35
+    room = 256 - len(made.tokenizer(text)["input_ids"])
+    assert 5 < room < 20
+    answer = answers(made, [Request("k", text, max_new_tokens=300, clip=clip)])["k"]
+    wanted = generated(theirs, made.tokenizer, text, room)
+    assert answer.outputs == [made.tokenizer.decode(wanted, skip_special_tokens=True)]
+    assert (answer.finish, answer.new_tokens) == ([finish], room)
+
+
+def test_exactly_one_token_of_room(engine: MakeEngine) -> None:
+    made = engine()
+    counts = {n: len(made.tokenizer("?" * n)["input_ids"]) for n in range(254, 258)}
+    assert sorted(counts.values()) == [254, 255, 256, 257]
+    asked = [Request(f"{n}", "?" * n, max_new_tokens=1) for n in counts]
+    asked += [Request(f"c{n}", "?" * n, choices=CHOICES) for n in counts]
+    found = answers(made, asked)
+    long = {key for key, answer in found.items() if answer.finish == ["too long"]}
+    assert long == {"256", "257", "c257"}
 
 
 # ---- choices
@@ -201,6 +247,37 @@ def test_choices_are_a_plain_forward_pass(
         assert (answer.finish, answer.new_tokens) == (["choice"], 0)
 
 
+@pytest.mark.parametrize("texts", [SHORT, LONG, SHORT + LONG], ids=["alone", "shared", "mixed"])
+def test_whole_choices_are_the_sum_of_a_plain_forward_pass(
+    pair: tuple[TransformersEngine, Any], texts: list[str]
+) -> None:
+    engine, theirs = pair
+    found = answers(engine, requests(texts, choices=WORDS, scoring="sum"))
+    for number, text in enumerate(texts):
+        wanted = []
+        for choice in WORDS:
+            begin = len(engine.tokenizer(text)["input_ids"])
+            ids = engine.tokenizer(text + choice, return_tensors="pt")["input_ids"]
+            with torch.no_grad():
+                every = theirs(input_ids=ids).logits[0].double().log_softmax(-1)
+            places = range(begin, ids.shape[1])
+            wanted.append(sum(float(every[place - 1, ids[0, place]]) for place in places))
+        answer = found[f"item/{number}"]
+        assert answer.logprobs == pytest.approx(wanted, abs=1e-4)
+        assert answer.outputs == [WORDS[wanted.index(max(wanted))]]
+
+
+def test_whole_choices_share_their_prompt(engine: MakeEngine) -> None:
+    made = engine()
+    prompt, text = len(made.tokenizer(LONG[0])["input_ids"]), LONG[0]
+    own = [len(made.tokenizer(text + choice)["input_ids"]) - prompt for choice in WORDS]
+    asked = [Request("k", text, choices=WORDS, scoring="sum")]
+    # The last token of the prompt is there for each choice, that of a choice for none.
+    assert passes(made, asked) == [prompt - 1, sum(own)]
+    letters = [Request("k", text, choices=CHOICES, scoring="sum")]
+    assert passes(made, letters) == [prompt + 1]  # the space is a token of its own: one row for all
+
+
 def test_choices_that_the_tokenizer_cannot_tell_apart(engine: MakeEngine) -> None:
     with pytest.raises(UserError, match="does not tell the choices"):
         answers(engine(), requests(SHORT, choices=(" yes", " bes")))
@@ -221,29 +298,6 @@ def test_choices_and_outputs_in_one_list(engine: MakeEngine) -> None:
 # ---- batches
 
 
-@settings(deadline=None)
-@given(
-    prompts=st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=9), max_size=25),
-    shared=st.integers(1, 5),
-)
-def test_families(prompts: list[list[int]], shared: int) -> None:
-    pairs = [(Request(f"{n}", ""), ids) for n, ids in enumerate(prompts)]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(local, "SHARED", shared)
-        families = list(_families(pairs))
-        assert list(_families(pairs[::-1])) == families  # the order of asking decides nothing
-    keys = [request.key for family, _ in families for request in family]
-    assert sorted(keys) == sorted(request.key for request, _ in pairs)
-    for family, common in families:
-        own = [prompts[int(request.key)] for request in family]
-        assert len({tuple(ids[:common]) for ids in own}) == 1
-        if common:
-            assert shared <= common <= min(len(ids) for ids in own) - 1
-            assert len(family) > 1
-        else:
-            assert all(_common(a, b) < shared for n, a in enumerate(own) for b in own[n + 1 :])
-
-
 @settings(deadline=None, max_examples=30)
 @given(
     chosen=st.lists(st.tuples(st.integers(0, 7), st.integers(1, 4)), min_size=1, max_size=20),
@@ -262,8 +316,8 @@ def test_every_request_is_in_one_batch(
     assert sorted(r.key for batch in batches for r in batch) == sorted(r.key for r in asked)
     assert batches == shared_engine.batches(asked)
     for batch in batches:
-        assert len(batch) == 1 or sum(request.samples for request in batch) <= size
-        assert len({shared_engine.shared[request.key] for request in batch}) == 1
+        most = local.WAVES * size
+        assert len(batch) == 1 or sum(request.samples for request in batch) <= most
 
 
 @pytest.fixture(scope="module")
@@ -278,18 +332,67 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 
 
+NESTED = [
+    f"{SHOTS}{passage}{question}"
+    for passage in ("The camel lives in the desert, where there is little water. " * 2, "No. " * 20)
+    for question in ("Where?", "Is there water? ", "Why?")
+]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_a_killed_run_goes_on_with_is_the_same_to_the_bit(
-    engine: MakeEngine, kind: str
+    engine: MakeEngine, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = requests((SHORT + LONG) * 3, **KINDS[kind])
-    whole, again = engine(batch_size=6), engine(batch_size=6)
+    monkeypatch.setattr(local, "ROW", 50)
+    monkeypatch.setattr(local, "WORTH", 60)
+    asked = requests((SHORT + LONG + NESTED) * 2, **KINDS[kind])
+    whole, again = engine(batch_size=3), engine(batch_size=3)
     unbroken = [whole.answer(batch) for batch in whole.batches(asked)]
     batches = again.batches(asked)
-    assert len(batches) >= (2 if kind == "choices" else 4)
+    assert len(batches) >= 4
     for number in reversed(range(len(batches))):  # any order, as if each came after a kill
         for found, wanted in zip(again.answer(batches[number]), unbroken[number], strict=True):
             assert replace(found, seconds=0.0) == replace(wanted, seconds=0.0)
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma2"])
+@pytest.mark.parametrize("worth", [60, 1 << 20], ids=["shared while written", "copied"])
+def test_answers_do_not_depend_on_how_requests_were_put_together(
+    engine: MakeEngine, name: str, worth: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Batch size, limit and order: equal outputs; log-probabilities within 1e-5."""
+    monkeypatch.setattr(local, "WORTH", worth)
+    texts = SHORT + LONG + NESTED
+    asked = [
+        *requests(texts, max_new_tokens=8),
+        *(Request(f"c/{n}", text, choices=CHOICES) for n, text in enumerate(texts)),
+        *(Request(f"s/{n}", text, choices=WORDS, scoring="sum") for n, text in enumerate(texts)),
+    ]
+    alone = engine(name, batch_size=1)
+    wanted = {request.key: answers(alone, [request])[request.key] for request in asked}
+    for size, chosen in ((4, asked[::-1]), (64, asked), (5, asked[::3])):
+        for key, answer in answers(engine(name, batch_size=size), chosen).items():
+            assert answer.outputs == wanted[key].outputs
+            assert answer.finish == wanted[key].finish
+            assert answer.logprobs == pytest.approx(wanted[key].logprobs, abs=1e-5)
+
+
+def test_every_common_beginning_is_computed_once(engine: MakeEngine) -> None:
+    made = engine()
+
+    def count(text: str) -> int:
+        return len(made.tokenizer(text)["input_ids"])
+
+    shots, whole = count(SHOTS), [count(text) for text in NESTED]
+    ids = [made.tokenizer(text)["input_ids"] for text in NESTED]
+    trunk = [
+        next(n for n in range(999) if len({tuple(one[: n + 1]) for one in part}) > 1)
+        for part in (ids[:3], ids[3:])
+    ]
+    least = shots + sum(end - shots for end in trunk)
+    least += sum(size - trunk[n // 3] for n, size in enumerate(whole))
+    for asked in (requests(NESTED, choices=CHOICES), requests(NESTED, max_new_tokens=1)):
+        assert sum(passes(made, asked)) == least < 0.5 * sum(whole)
 
 
 # ---- sampling
@@ -327,9 +430,9 @@ def test_greedy_beside_sampled(shared_engine: TransformersEngine) -> None:
 def test_draws_follow_the_probabilities() -> None:
     chances = torch.tensor([0.05, 0.5, 0.15, 0.3])
     request = Request("k", "", temperature=2.0, top_p=0.9)
-    sequence = _Sequence(0, torch.Generator().manual_seed(0))
+    source = torch.Generator().manual_seed(0)
     logits = chances.log() * 2.0  # divided by the temperature again
-    drawn = [_draw(logits, request, sequence) for _ in range(4000)]
+    drawn = [draw(logits, request, source) for _ in range(4000)]
     share = torch.bincount(torch.tensor(drawn), minlength=4) / 4000
     # 0.5 and 0.3 do not reach 0.9, so 0.15 is in and 0.05 is out.
     wanted = torch.tensor([0.0, 0.5, 0.15, 0.3]) / 0.95

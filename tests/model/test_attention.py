@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from cameleer.model import blocks, kernels, stacks
-from cameleer.model.attention import NAME, Documents, Prefix, positions
+from cameleer.model.attention import NAME, Documents, Prefix, Segments, positions
 from cameleer.model.cache import Cache, Capturing, Decoding, Filling
 from cameleer.model.load import load_model
 from tests.conftest import FAMILIES
@@ -138,10 +138,9 @@ def test_documents_after_a_prefix_are_whole_sequences(
     ours, theirs = pair
     lengths, ids = [7, 1, 30, 8], some_ids(20 + 46)
     before = ids[:, :20]
-    capturing = Capturing(20)
-    ours(input_ids=before, position_ids=positions([20]), use_cache=False, layout=capturing)
-    assert capturing.captured.tokens == 20
-    layout = Documents(lengths, capturing.captured)
+    prefix = captured(ours, before, None)
+    assert prefix.tokens == 20
+    layout = Documents(lengths, prefix)
     found = ours(
         input_ids=ids[:, 20:], position_ids=positions(lengths, 20), use_cache=False, layout=layout
     ).logits[0]
@@ -152,42 +151,72 @@ def test_documents_after_a_prefix_are_whole_sequences(
     assert_close(found, torch.cat(wanted))
 
 
-@pytest.mark.parametrize("shared", [0, 20])
+def captured(model: Any, ids: torch.Tensor, before: Prefix | None) -> Prefix:
+    """Keys and values of tokens [1, tokens], after those of `before`."""
+    layout = Capturing([([ids.shape[1]], before)])
+    at = layout.positions()
+    model(input_ids=ids, position_ids=at, use_cache=False, layout=layout)
+    [prefix] = layout.captured
+    return prefix
+
+
 @torch.no_grad()
-def test_decoding_token_by_token_is_one_pass(
-    pair: Pair, shared: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_segments_have_prefixes_of_their_own_that_may_be_chains(pair: Pair) -> None:
+    ours, theirs = pair
+    trunk, left, right = some_ids(20), some_ids(9), some_ids(14).flip(1)
+    root = captured(ours, trunk, None)
+    layout = Capturing([([9, 14], root)])
+    both = torch.cat([left, right], 1)
+    ours(input_ids=both, position_ids=layout.positions(), use_cache=False, layout=layout)
+    one, two = layout.captured
+    assert (one.own, one.tokens, two.tokens) == (9, 29, 34)
+    lengths, ids = [6, 3, 11, 2, 8], some_ids(30)
+    befores = [None, one, one, two, root]
+    segments = Segments([([6], None), ([3, 11], one.joined()), ([2], two), ([8], root)])
+    found = ours(
+        input_ids=ids, position_ids=segments.positions(), use_cache=False, layout=segments
+    ).logits[0]
+    texts = {None: [], root: [trunk], one: [trunk, left], two: [trunk, right]}
+    wanted = [
+        theirs(input_ids=torch.cat([*texts[before], own], 1)).logits[0, -own.shape[1] :]
+        for before, own in zip(befores, torch.split(ids, lengths, 1), strict=True)
+    ]
+    assert_close(found, torch.cat(wanted))
+
+
+@torch.no_grad()
+def test_decoding_token_by_token_is_one_pass(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sequences with shared prefixes of their own, with copied ones and with none."""
     monkeypatch.setattr("cameleer.model.cache.GROW", 8)  # so that the cache grows on the way
     ours, theirs = pair
-    prompts, steps = [6, 1, 15], 12
-    before, own, new = some_ids(shared), some_ids(sum(prompts)), some_ids(steps * 3).view(3, steps)
-    prefix: Prefix | None = None
-    if shared:
-        capturing = Capturing(shared)
-        ours(input_ids=before, position_ids=positions([shared]), use_cache=False, layout=capturing)
-        prefix = capturing.captured
-    cache = Cache(2, prefix)
-    cache.start(prompts)
-    for first, count in ((0, 2), (2, 1)):  # prompts come in two passes
-        lengths = prompts[first : first + count]
-        begin = sum(prompts[:first])
-        ours(
-            input_ids=own[:, begin : begin + sum(lengths)],
-            position_ids=positions(lengths, shared),
-            use_cache=False,
-            layout=Filling(lengths, cache, first),
-        )
-    kept = torch.tensor([2, 0, 0])  # one sequence leaves, one is there twice
-    cache.select(kept)
+    trunk, branch = some_ids(20), some_ids(7).flip(1)
+    root = captured(ours, trunk, None)
+    leaf = captured(ours, branch, root)
+    whole = leaf.joined()
+    texts = {None: [], root: [trunk], leaf: [trunk, branch]}
+    # Of each: what it comes after, how much of that it shares with others, and its own tokens.
+    rows = [(None, None, 6), (root, root, 1), (leaf, root, 9), (leaf, whole, 15), (root, None, 3)]
+    own = [some_ids(length) for _, _, length in rows]
+    past = [before.tokens if before else 0 for before, _, _ in rows]
+    kept = [past[n] - (shared.tokens if shared else 0) for n, (_, shared, _) in enumerate(rows)]
+    cache = Cache(2)
+    order = [0, 1, 3, 2, 2, 4]  # as who comes later than others will stand in the end
+    for part in ([0, 1, 2, 3], [4]):  # prompts come in two passes
+        cache.add([kept[n] + rows[n][2] for n in part], [rows[n][1] for n in part])
+        layout = Filling([([rows[n][2]], rows[n][0]) for n in part], cache, part[0])
+        ids = torch.cat([own[n] for n in part], 1)
+        ours(input_ids=ids, position_ids=layout.positions(), use_cache=False, layout=layout)
+    cache.select(order)
+    steps = 12
+    new = some_ids(steps * len(order)).view(len(order), steps)
     found = []
     for step in range(steps):
-        at = (cache.lengths + shared)[None]
-        row = new[:, step][None]
-        layout = Decoding(cache)
-        found.append(ours(input_ids=row, position_ids=at, use_cache=False, layout=layout).logits[0])
+        decoding = Decoding(cache, torch.device("cpu"))
+        row, at = new[:, step][None], decoding.positions()
+        logits = ours(input_ids=row, position_ids=at, use_cache=False, layout=decoding).logits[0]
+        found.append(logits)
         cache.lengths += 1
-    parts = torch.split(own, prompts, 1)
-    for place, which in enumerate(kept.tolist()):
-        sequence = torch.cat([before, parts[which], new[place][None]], 1)
-        wanted = theirs(input_ids=sequence).logits[0, -steps:]
+    for place, which in enumerate(order):
+        parts = [*texts[rows[which][0]], own[which], new[place][None]]
+        wanted = theirs(input_ids=torch.cat(parts, 1)).logits[0, -steps:]
         assert_close(torch.stack(found)[:, place], wanted)

@@ -1,0 +1,241 @@
+"""Outputs written token by token by a local model, many side by side; who has ended makes place.
+
+Which sequences stand beside which follows from the batch alone: requests come in their order, as
+soon as a quarter of the places is free.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cameleer.engines.engine import Request
+from cameleer.model.attention import Prefix
+from cameleer.model.cache import Cache, Decoding, Filling
+
+ROW = 2048  # tokens of prompts in one pass
+HELD = 32768  # tokens of places for sequences, from which on no further ones are let in
+TAIL = 24  # tokens that are decoded to look for a stop text, besides those of the text itself
+
+Said = tuple[list[str], list[str], int]
+"""Outputs, how each ended, and how many tokens they have together."""
+
+
+@dataclass
+class Prompt:
+    """A request with the tokens that are its own.
+
+    before: what its tokens come after; shared: the part of it that stays one for many sequences
+    (the rest is copied for each); room: most tokens of an output.
+    """
+
+    request: Request
+    own: list[int]
+    before: Prefix | None
+    shared: Prefix | None
+    room: int
+
+    @property
+    def length(self) -> int:
+        """Tokens that a sequence of this prompt holds for itself."""
+        past = self.before.tokens if self.before else 0
+        return len(self.own) + past - (self.shared.tokens if self.shared else 0)
+
+
+@dataclass
+class Output:
+    """An output that is being written. `text` and `finish` are set when it ends."""
+
+    prompt: int
+    generator: torch.Generator | None
+    ids: list[int] = field(default_factory=list)
+    text: str = ""
+    finish: str = ""
+
+
+class Writer:
+    """Writes with a model; forward: (tokens, positions, layout, kept places) to logits."""
+
+    def __init__(
+        self,
+        forward: Callable[[list[int], Tensor, Any, Tensor], Tensor],
+        tokenizer: Any,
+        *,
+        ends: set[int],
+        layers: int,
+        positions: int | None,
+        device: torch.device,
+        batch_size: int,
+    ) -> None:
+        """ends: tokens that end an output; positions: how many the model has."""
+        self.forward, self.tokenizer, self.ends = forward, tokenizer, ends
+        self.layers, self.positions, self.device = layers, positions, device
+        self.batch_size = batch_size
+
+    def write(self, prompts: Sequence[Prompt]) -> list[Said]:
+        """The outputs to every prompt."""
+        cache = Cache(self.layers)
+        waiting = deque(range(len(prompts)))
+        everything: list[Output] = []
+        active: list[Output] = []
+        tokens: list[int] = []
+        while True:
+            live = [index for index, sequence in enumerate(active) if not sequence.finish]
+            if not live and not waiting:
+                return [self._said(index, everything) for index in range(len(prompts))]
+            refill = bool(waiting) and len(live) <= 0.75 * self.batch_size
+            # Leaving costs a copy of the cache, so it is not done each time.
+            if refill or len(live) <= 0.875 * len(active):
+                cache.select(live)
+                active, tokens = [active[i] for i in live], [tokens[i] for i in live]
+            if refill and (new := self._let_in(prompts, waiting, active, cache)):
+                logits = self._prefill(prompts, new, cache, len(active))
+                came = [s for number in new for s in self._sequences(number, prompts)]
+                row_of = {number: len(active) + row for row, number in enumerate(new)}
+                cache.select([*range(len(active)), *(row_of[s.prompt] for s in came)])
+                which = [row_of[s.prompt] - len(active) for s in came]
+                tokens += self._taken(logits[which], prompts, came)
+                active, everything = active + came, everything + came
+                continue
+            layout = Decoding(cache, self.device)
+            at = layout.positions()
+            if self.positions is not None:  # who has ended may stay a while, and must not walk out
+                at = at.clamp(max=self.positions - 1)
+            logits = self.forward(tokens, at, layout, torch.arange(len(active)))
+            cache.lengths += 1
+            tokens = self._taken(logits, prompts, active)
+
+    def _let_in(
+        self, prompts: Sequence[Prompt], waiting: deque[int], active: list[Output], cache: Cache
+    ) -> list[int]:
+        """Who comes next: as many as there are places for, and one in any case if none is there."""
+        new: list[int] = []
+        count, longest = len(active), int(cache.lengths.max()) if active else 0
+        while waiting:
+            prompt = prompts[waiting[0]]
+            count += prompt.request.samples
+            longest = max(longest, prompt.length)
+            full = count > self.batch_size or count * longest > HELD
+            if full and (active or new):
+                break
+            new.append(waiting.popleft())
+        return new
+
+    def _prefill(
+        self, prompts: Sequence[Prompt], new: list[int], cache: Cache, first: int
+    ) -> Tensor:
+        """Take prompts into the cache, some at a time; logits [prompts, vocabulary] at ends."""
+        chosen = [prompts[number] for number in new]
+        cache.add([prompt.length for prompt in chosen], [prompt.shared for prompt in chosen])
+        logits = []
+        for part in portions([len(prompt.own) for prompt in chosen], ROW):
+            rows = chosen[part.start : part.stop]
+            lengths = [len(prompt.own) for prompt in rows]
+            before = grouped(lengths, [prompt.before for prompt in rows])
+            layout = Filling(before, cache, first + part.start)
+            last = torch.tensor(lengths).cumsum(0) - 1
+            ids = [token for prompt in rows for token in prompt.own]
+            logits.append(self.forward(ids, layout.positions(), layout, last))
+        return torch.cat(logits) if logits else torch.empty(0)
+
+    def _sequences(self, number: int, prompts: Sequence[Prompt]) -> list[Output]:
+        request = prompts[number].request
+        return [
+            Output(number, generator(request, sample, self.device))
+            for sample in range(request.samples)
+        ]
+
+    def _taken(self, logits: Tensor, prompts: Sequence[Prompt], active: list[Output]) -> list[int]:
+        """Each sequence's next token, added to those that have not ended."""
+        tokens = next_tokens(logits, [prompts[s.prompt].request for s in active], active)
+        for sequence, token in zip(active, tokens, strict=True):
+            if not sequence.finish:
+                self._take(sequence, token, prompts[sequence.prompt])
+        return tokens
+
+    def _take(self, sequence: Output, token: int, prompt: Prompt) -> None:
+        """Add a token to an output and see whether that ends it."""
+        if token in self.ends:
+            sequence.finish, sequence.text = "stop", self._decode(sequence.ids)
+            return
+        sequence.ids.append(token)
+        request = prompt.request
+        if request.stop:
+            widest = max(len(stop) for stop in request.stop)
+            tail = self._decode(sequence.ids[-(TAIL + widest) :])
+            if any(stop in tail for stop in request.stop):
+                text = self._decode(sequence.ids)
+                cuts = [text.find(stop) for stop in request.stop if stop in text]
+                if cuts:
+                    sequence.finish, sequence.text = "stop", text[: min(cuts)]
+                    return
+        if len(sequence.ids) >= min(request.max_new_tokens, prompt.room):
+            short = prompt.room < request.max_new_tokens and not request.clip
+            sequence.finish = "context" if short else "length"
+            sequence.text = self._decode(sequence.ids)
+
+    def _decode(self, ids: list[int]) -> str:
+        text: str = self.tokenizer.decode(ids, skip_special_tokens=True)
+        return text
+
+    def _said(self, number: int, sequences: list[Output]) -> Said:
+        own = [sequence for sequence in sequences if sequence.prompt == number]
+        return [s.text for s in own], [s.finish for s in own], sum(len(s.ids) for s in own)
+
+
+def grouped(
+    lengths: Sequence[int], before: Sequence[Prefix | None]
+) -> list[tuple[list[int], Prefix | None]]:
+    """Neighbours that come after the same prefix, as `Segments` wants them."""
+    found: list[tuple[list[int], Prefix | None]] = []
+    for length, prefix in zip(lengths, before, strict=True):
+        if not found or found[-1][1] is not prefix:
+            found.append(([], prefix))
+        found[-1][0].append(length)
+    return found
+
+
+def portions(sizes: Sequence[int], most: int) -> list[range]:
+    """Neighbours of at most `most` together, or one alone."""
+    found, begin, total = [], 0, 0
+    for index, size in enumerate(sizes):
+        if index > begin and total + size > most:
+            found.append(range(begin, index))
+            begin, total = index, 0
+        total += size
+    return [*found, range(begin, len(sizes))] if sizes else []
+
+
+def generator(request: Request, sample: int, device: torch.device) -> torch.Generator | None:
+    """The source of an output's random draws, told by seed, key and number of the sample."""
+    if not request.temperature:
+        return None
+    name = f"{request.seed}/{request.key}/{sample}".encode()
+    seed = int.from_bytes(hashlib.sha256(name).digest()[:7], "big")
+    return torch.Generator(device).manual_seed(seed)
+
+
+def next_tokens(logits: Tensor, requests: list[Request], sequences: Sequence[Output]) -> list[int]:
+    """Greedy where the temperature is 0, else drawn from the top-p part by own generators."""
+    if all(request.temperature == 0 for request in requests):
+        greedy: list[int] = logits.argmax(-1).tolist()
+        return greedy
+    return [
+        int(row.argmax()) if not request.temperature else draw(row, request, sequence.generator)
+        for row, request, sequence in zip(logits, requests, sequences, strict=True)
+    ]
+
+
+def draw(logits: Tensor, request: Request, source: torch.Generator | None) -> int:
+    """One token from the smallest set of tokens that holds `top_p` of the probability."""
+    probabilities, order = (logits.float() / request.temperature).softmax(-1).sort(descending=True)
+    outside = probabilities.cumsum(-1) - probabilities >= request.top_p
+    probabilities[outside] = 0.0
+    drawn = torch.multinomial(probabilities, 1, generator=source)
+    return int(order[drawn])
