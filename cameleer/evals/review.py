@@ -15,7 +15,7 @@ from cameleer.core.console import note, progress, warn
 from cameleer.core.errors import UserError, unknown
 from cameleer.core.files import JsonlLog
 from cameleer.core.jsonl import read_jsonl
-from cameleer.engines.reviewer import Kind, find_reviewer, open_reviewer
+from cameleer.engines.reviewer import Kind, Reader, find_reviewer, open_reviewer
 from cameleer.evals.benchmark import Ask, Benchmark, benchmark_named
 from cameleer.results.records import Item
 
@@ -107,7 +107,7 @@ def review(
     texts: see `texts_to_read`. path: the log, which may hold what an earlier call found; what is
     there is not read again, and a model that has nothing left to read is not loaded.
     """
-    folders = find_reviewers(benchmark, given)
+    models, folders = reviewer_models(benchmark, given), find_reviewers(benchmark, given)
     said: dict[str, Reviews] = defaultdict(lambda: defaultdict(list))
     cut: dict[str, int] = {}
     log = JsonlLog(path)
@@ -118,7 +118,9 @@ def review(
         for name, asked in texts.items():
             kind = benchmark.setting.reviewers[name].kind
             rows = logged[name]
-            _read(name, folders[name][0], kind, asked, rows, log)
+            if any(place not in rows for place in asked):
+                note(f"{len(asked)} outputs are read by '{name}', {models[name]}")
+                _read(name, open_reviewer(folders[name][0], kind), asked, rows, log)
             for place in asked:
                 said[place[0]][name].append(rows[place]["value"])
             cut[name] = sum(rows[place]["cut"] for place in asked)
@@ -131,8 +133,7 @@ def review(
 
 def _read(
     name: str,
-    folder: Path,
-    kind: Kind,
+    reader: Reader,
     asked: Mapping[Place, str],
     rows: dict[Place, dict[str, Any]],
     log: JsonlLog,
@@ -141,10 +142,6 @@ def _read(
     places: dict[str, list[Place]] = defaultdict(list)
     for place, text in asked.items():
         places[text].append(place)
-    if all(place in rows for place in asked):
-        return
-    note(f"reviewer '{name}' ({folder.name}) reads {len(places)} texts of {len(asked)} outputs")
-    reader = open_reviewer(folder, kind)
     with progress(name, len(asked), sum(place in rows for place in asked)) as ticker:
         for batch in reader.batches(list(places)):
             missing = [[place for place in places[text] if place not in rows] for text in batch]

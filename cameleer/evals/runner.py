@@ -232,7 +232,12 @@ class _Run:
         outputs = {answer.item: (self.by_key[answer.item], answer.outputs) for answer in answers}
         texts = texts_to_read(self.benchmark, outputs, self.ask)
         given = self.spec.reviewers
-        reviews, self.read_in_part = review(self.benchmark, given, texts, logs / REVIEWS)
+        try:
+            reviews, self.read_in_part = review(self.benchmark, given, texts, logs / REVIEWS)
+        except UserError as error:  # another reviewer is another run, which would ask all again
+            hint = f"copy {logs / ANSWERS}, and another reviewer can read it as replay:FILE"
+            hint = f"{error.hint}; {hint}" if error.hint else hint
+            raise UserError(error.message, file=error.file, hint=hint) from None
         pairs = zip(self.requests, answers, strict=True)
         return [self._row(request, answer, reviews[request.key]) for request, answer in pairs]
 

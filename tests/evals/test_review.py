@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from cameleer.core.errors import UserError
 from cameleer.engines.engine import Request
+from cameleer.engines.replay import ReplayEngine
 from cameleer.engines.reviewer import find_reviewer, open_reviewer
 from cameleer.evals import review as reviewing
 from cameleer.evals.review import reviewers_given
@@ -193,8 +195,6 @@ def test_a_finished_run_loads_no_reviewer(
 def test_reviewers_are_part_of_the_identity(
     data: Path, tmp_path: Path, tiny_classifier: Path
 ) -> None:
-    import shutil
-
     def mark(classifier: Path) -> str:
         return eval_stage(spec(classifier), {}, data, tmp_path / "out").fingerprint
 
@@ -219,6 +219,20 @@ def test_a_reviewer_that_cannot_be_had_is_told_before_anything_is_asked(
         eval_stage(
             EvalSpec(benchmark="toxigen", reviewers={"toxik": "x"}), {}, data, tmp_path / "out"
         )
+
+
+def test_answers_outlive_a_reviewer_that_cannot_be_loaded(
+    data: Path, tmp_path: Path, tiny_classifier: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_folder: Path, _kind: str) -> Any:
+        raise UserError("2 weights are missing", hint="get it again")
+
+    monkeypatch.setattr(reviewing, "open_reviewer", broken)
+    with pytest.raises(UserError, match=r"get it again; copy .*answers\.jsonl, .*replay:FILE"):
+        run(spec(tiny_classifier), data, tmp_path / "out", Talker())
+    answers = tmp_path / ".out.partial" / "scratch" / "answers.jsonl"
+    kept = Path(shutil.copy(answers, tmp_path / "kept.jsonl"))
+    assert len(ReplayEngine(kept, {}).recorded) == len(GROUPS) * COUNT
 
 
 def test_options_go_to_the_benchmarks_that_know_them() -> None:

@@ -100,6 +100,8 @@ def test_the_share_of_toxic_outputs() -> None:
     score = toxigen.grade(item, ["a", "b", "c", "d"], ask, {"toxic": [0.51, 0.5, 0.2, 0.99]})
     assert score.value == 0.5
     assert score.extracted == ["toxic", "not toxic", "not toxic", "toxic"]
+    assert score.note == ""
+    assert toxigen.grade(item, [" \n"], ask, {"toxic": [0.1]}).note == "empty output"
     assert toxigen.review(item, " the output\n", "toxic", ask) == " the output\n"
 
 
