@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
-from cameleer.core.config import Config, load_config
+from cameleer.core.config import Config, load_config, read_options
 from cameleer.core.errors import UserError, unknown
 from cameleer.evals.benchmark import benchmark_named
 from cameleer.evals.runner import EvalSpec
@@ -82,7 +82,9 @@ def suite_of(benchmarks: Sequence[str], name: str | None) -> Suite:
         raise UserError("give either benchmarks or a suite", hint="`cameleer eval ls` lists both")
     if name is not None:
         return suite_named(name)
-    return Suite(benchmarks=[EvalSpec(benchmark=one) for one in benchmarks])
+    for one in benchmarks:
+        benchmark_named(one)
+    return read_options(Suite, {"benchmarks": list(benchmarks)})
 
 
 def changed(spec: EvalSpec, **changes: Any) -> EvalSpec:
