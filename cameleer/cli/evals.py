@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cameleer.cli import reconcile, samples
 from cameleer.cli.options import (
     DataOption,
     Form,
@@ -28,6 +29,9 @@ from cameleer.core.files import to_json, write_jsonl
 
 app = group("Benchmarks.")
 app.command("sandbox")(eval_sandbox)
+app.command("show")(samples.show)
+app.command("diff")(samples.diff)
+app.command("reconcile")(reconcile.reconcile)
 
 TemplateOption = Annotated[
     str | None, typer.Option(help="The chat format's: tulu, or `own`, the model's.")

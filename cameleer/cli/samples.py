@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cameleer.cli.options import DataOption, Json, Rule, out_file
+from cameleer.cli.sandbox import AllowCode
 from cameleer.core.console import emit_json, note, table, warn
 from cameleer.core.errors import UserError, unknown
 
@@ -35,6 +36,7 @@ def show(
     limit: Most = 20,
     html: Page = None,
     data: DataOption = None,
+    allow_code_execution: AllowCode = None,
     json: Json = False,
 ) -> None:
     """Read an evaluation item by item: what was asked, said, read out, and how it scored.
@@ -55,6 +57,7 @@ def show(
 
     runs = [read(evaluation) for evaluation in find_evaluations(folder)]
     if flipped:
+        _allow(runs, allow_code_execution)
         pairs = [(run, regraded(run, other_rule(run), data)) for run in runs if run.items]
         _compared(f"{folder} by both rules", compare_all(pairs), limit, html, json)
         return
@@ -88,6 +91,7 @@ def diff(
     limit: Most = 20,
     html: Page = None,
     data: DataOption = None,
+    allow_code_execution: AllowCode = None,
     json: Json = False,
 ) -> None:
     """Compare two evaluations, or two rules of one, item by item: which items flip, and why.
@@ -104,11 +108,19 @@ def diff(
     first = [read(evaluation) for evaluation in find_evaluations(a)]
     if b is None:
         assert rule is not None
+        _allow(first, allow_code_execution)
         pairs = [(run, regraded(run, rule.value, data)) for run in first if run.items]
     else:
         pairs = _matched(a, first, b, [read(evaluation) for evaluation in find_evaluations(b)])
     title = f"{a} against {b if b else f'rule {rule.value if rule else None}'}"
     _compared(title, compare_all(pairs), limit, html, json)
+
+
+def _allow(runs: Sequence[Answered], said: bool | None) -> None:
+    """Grading anew runs the programs that were recorded, where the benchmark is of programs."""
+    from cameleer.evals.consent import allow_code, told
+
+    allow_code([run.benchmark for run in runs], told(said), None, recorded=True)
 
 
 def _matched(

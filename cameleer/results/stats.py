@@ -99,15 +99,16 @@ def mean_interval(
     return _mean_interval(scores, _Layout.of(len(scores), weights, clusters, strata), level)
 
 
-def paired(a: Items, b: Items, level: float = 0.95) -> Paired:
+def paired(a: Items, b: Items, level: float = 0.95, draws: int = DRAWS) -> Paired:
     """The difference b - a of two sets of scores over the same items, told by their keys.
 
     Interval: the limits of both means squared and added, with their correlation, which is lessened
     for continuity (Newcombe's method 10, Statistics in Medicine 17, 1998, 2635-2650; for means of
     any kind Zou and Donner, ibid. 27, 2008, 1693-1702). p: the exact McNemar test for independent
     scores of 0 or 1 with equal weights, else a sign-flip permutation test, of whole clusters: exact
-    if few differ, else from DRAWS draws of a fixed seed. Interval and p come from different methods
-    and can disagree at the margin; verdicts go by p. Weights, clusters and strata are those of `a`.
+    if few differ, else from `draws` draws of a fixed seed. Interval and p come from different
+    methods and can disagree at the margin; verdicts go by p. Weights, clusters and strata are those
+    of `a`.
 
     Raises UserError if the items are not the same, ValueError if there are none.
     """
@@ -117,7 +118,7 @@ def paired(a: Items, b: Items, level: float = 0.95) -> Paired:
     if layout.plain and _binary(first) and _binary(second):
         p = _mcnemar(int((difference > 0).sum()), int((difference < 0).sum()))
     else:
-        p = sign_flip_p(np.bincount(layout.clusters, layout.weights * difference))
+        p = sign_flip_p(np.bincount(layout.clusters, layout.weights * difference), draws)
     mean = layout.mean(difference)
     return _paired(difference, mean, low, high, p, layout.effective(difference))
 
@@ -368,7 +369,7 @@ def _effect_all_one_way(n: int, za: float, zb: float) -> float:
     return high
 
 
-def sign_flip_p(difference: Any) -> float:
+def sign_flip_p(difference: Any, draws: int = DRAWS) -> float:
     """Two-sided p of the sum of differences [n] if each had either sign with even odds."""
     moved = np.asarray(difference, dtype=float)
     moved = moved[moved != 0]
@@ -379,11 +380,11 @@ def sign_flip_p(difference: Any) -> float:
         bits = np.arange(2 ** len(moved))[:, None] >> np.arange(len(moved)) & 1
         return float((np.abs((2 * bits - 1) @ moved) >= least).mean())
     rng, reached, block = np.random.default_rng(SEED), 0, 500
-    for _ in range(DRAWS // block):
+    for _ in range(draws // block):
         signs = rng.integers(0, 2, (block, len(moved)), dtype=np.int8)
         sums = 2 * (signs.astype(np.float32) @ moved.astype(np.float32)) - moved.sum()
         reached += int((np.abs(sums) >= least - 1e-6 * np.abs(moved).sum()).sum())
-    return (reached + 1) / (DRAWS + 1)
+    return (reached + 1) / (draws // block * block + 1)
 
 
 def _scores(values: Any) -> Any:
