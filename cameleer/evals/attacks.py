@@ -13,15 +13,13 @@ import secrets
 import socket
 import tempfile
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import indent
 from typing import Literal
 
-from cameleer.core.cores import cores
-from cameleer.evals.sandbox import Program, run_program
+from cameleer.evals.sandbox import Program, run_programs
 
 TIMEOUT = 1.0  # seconds for each attack
 SECRET, KEPT = "CAMELEER_SANDBOX_SECRET", "secret.txt"
@@ -279,10 +277,10 @@ def run_attacks(timeout: float = TIMEOUT, without: Sequence[str] = ()) -> list[O
     What an attack aims at (a file, a socket, a variable of the environment) is made for it.
     without: layers to leave out, for trials of the others.
     """
-    with _scene() as (folder, prelude), ThreadPoolExecutor(cores()) as pool:
+    with _scene() as (folder, prelude):
         jobs = [(name, "escape", _escape(prelude, body)) for name, body in ESCAPES.items()]
         jobs += [(name, "fake", _fake(prelude, code)) for name, code in FAKES.items()]
-        verdicts = list(pool.map(lambda job: run_program(job[2], timeout, without=without), jobs))
+        verdicts = run_programs([program for *_, program in jobs], timeout, without=without)
         outcomes = [
             Outcome(name, "escape" if kind == "escape" else "fake", not v.passed, v.reason)
             for (name, kind, _), v in zip(jobs, verdicts, strict=True)

@@ -1,12 +1,13 @@
 r"""The inside of the sandbox: a process that puts up the layers, runs a program, and keeps time.
 
     python -I -S -c "…; import cage; cage.main()" \
-        FOLDER MEMORY SECONDS PARENT READABLE HIDDEN WITHOUT
+        FOLDER MEMORY SECONDS READABLE HIDDEN WITHOUT
 
-It leaves for namespaces of its own and forks twice: the tests' process, the first of a new process
-namespace, then the program's. Each cages itself further and forgets what is not its own; the
-program never holds the tests, in memory or otherwise (see `exchange.py`). On standard input comes
-the job, a line of JSON that only the tests' process reads; on standard output goes the verdict.
+For each job it forks a process, which leaves for namespaces of its own and forks twice: the tests'
+process, the first of a new process namespace, then the program's. Each cages itself further and
+forgets what is not its own; the program never holds the tests, in memory or otherwise (see
+`exchange.py`). On standard input come jobs, lines of JSON that only the tests' process reads; on
+standard output go verdicts, lines too.
 Arguments are JSON; the last three are lists: paths to read, paths among them to hide, and layers to
 leave out, for trials of the others.
 """
@@ -374,10 +375,14 @@ def follow(report: int, proc: int, checker: int, program: int, seconds: float) -
     """Read the tests' process's report until it ends or time is up, and end both processes."""
     poll = select.poll()
     poll.register(report, select.POLLIN)
+    poll.register(0, 0)  # tells when nobody is there any more who could want to know
     said, clock, until = b"", None, time.monotonic() + STARTUP
     timed_out = False
     while not timed_out:
-        if poll.poll(TICK * 1000):
+        ready = dict(poll.poll(TICK * 1000))
+        if 0 in ready:
+            break
+        if report in ready:
             piece = os.read(report, 1 << 16)
             said += piece
             if not piece:
@@ -437,17 +442,26 @@ def _adopted(proc: int) -> list[int]:
         os.close(handle)
 
 
-def main() -> None:
-    """Put up the layers, run program and tests, say how it went, and leave nothing running."""
-    folder, memory, seconds, parent, readable, hidden, without = map(json.loads, sys.argv[1:])
-    exchange = importlib.import_module("exchange")
-    libc.prctl(DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
-    libc.prctl(SUBREAPER, 1, 0, 0, 0)
-    if os.getppid() != parent:
-        os._exit(1)
+def run_one(
+    folder: str,
+    memory: int,
+    seconds: float,
+    readable: list[str],
+    hidden: list[str],
+    without: list[str],
+) -> bool:
+    """Put up the layers, run program and tests, say how it went, and leave nothing running.
+
+    Returns whether the cage stood. Arguments as on the command line.
+    """
+    parent, exchange = os.getppid(), importlib.import_module("exchange")
     proc = os.open("/proc", os.O_PATH)
     null = os.open("/dev/null", os.O_RDWR)
     granted = leave(folder, readable, hidden, without)
+    libc.prctl(SUBREAPER, 1, 0, 0, 0)
+    libc.prctl(DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)  # a change of user would undo it
+    if os.getppid() != parent:
+        return False
     (heard, report), (to_checker, by_program), (to_program, by_checker) = (
         os.pipe() for _ in range(3)
     )
@@ -487,5 +501,23 @@ def main() -> None:
         os.close(ours)
     verdict = follow(heard, proc, *children, seconds)
     end_all(children, proc)
-    os.write(1, json.dumps(verdict).encode())
-    os._exit(0)
+    os.write(1, json.dumps(verdict).encode() + b"\n")
+    return verdict["level"] is not None
+
+
+def main() -> None:
+    """A process for each job that comes, one after the other, until no more can come."""
+    arguments = [json.loads(argument) for argument in sys.argv[1:]]
+    importlib.import_module("exchange")  # once, for all that are forked
+    jobs = select.poll()
+    jobs.register(0, select.POLLIN)
+    while jobs.poll()[0][1] & select.POLLIN:
+        child = os.fork()
+        if child == 0:
+            stood = False
+            try:
+                stood = run_one(*arguments)
+            finally:
+                os._exit(0 if stood else 1)
+        if os.waitpid(child, 0)[1]:
+            break

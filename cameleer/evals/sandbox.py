@@ -16,14 +16,17 @@ for each process, 32 MiB of them on its disk, and the time limit on one core can
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import select
 import shutil
 import signal
 import subprocess
 import sys
 import sysconfig
 import tempfile
+from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -77,62 +80,93 @@ class Verdict:
     level: str
 
 
-def run_programs(programs: Sequence[Program], timeout: float = TIMEOUT) -> list[Verdict]:
-    """Judge each program, as many at a time as there are cores; verdicts in order.
-
-    A program passes if its tests run to their last line; a program that leaves early fails.
-    """
-    with ThreadPoolExecutor(cores()) as pool:
-        return list(pool.map(lambda program: run_program(program, timeout), programs))
-
-
-def run_program(
-    program: Program,
+def run_programs(
+    programs: Sequence[Program],
     timeout: float = TIMEOUT,
     memory: int = MEMORY,
     without: Sequence[str] = (),
-) -> Verdict:
-    """Judge one program, at most `timeout` seconds from when the cage stands.
+) -> list[Verdict]:
+    """Judge each program, as many at a time as there are cores; verdicts in order.
 
-    memory: bytes of address space for each of the two processes; without: layers to leave out, so
-    that a machine that has them all can try what the others keep in.
-    Raises UserError if the cage does not stand: that is no fault of the program.
+    A program passes if its tests run to their last line, within `timeout` seconds from when its
+    cage stands; one that leaves early fails. memory: bytes of address space for each of the two
+    processes; without: layers to leave out, so that a machine that has them all can try what the
+    others keep in. Raises UserError if a cage does not stand: that is no fault of the program.
     """
-    folder = tempfile.mkdtemp(prefix="cameleer-cage-")
-    home = Path(__file__).parent
-    script = f"import sys; sys.path.insert(0, {str(home)!r}); import cage; cage.main()"
-    given = (folder, memory, timeout, os.getpid(), *_files(), list(without))
-    try:
-        with subprocess.Popen(
+    todo = deque(enumerate(programs))
+    verdicts: dict[int, Verdict] = {}
+
+    def work() -> None:
+        with _Warden(timeout, memory, without) as warden, contextlib.suppress(IndexError):
+            while True:
+                number, program = todo.popleft()
+                verdicts[number] = warden.judge(program)
+
+    workers = min(cores(), len(programs))
+    with ThreadPoolExecutor(max(workers, 1)) as pool:
+        try:
+            for done in [pool.submit(work) for _ in range(workers)]:
+                done.result()
+        finally:
+            todo.clear()
+    return [verdicts[number] for number in range(len(programs))]
+
+
+def run_program(program: Program, timeout: float = TIMEOUT, without: Sequence[str] = ()) -> Verdict:
+    """Judge one program, as `run_programs` does."""
+    return run_programs([program], timeout, without=without)[0]
+
+
+class _Warden:
+    """A process that makes a cage for each program it is given, one after the other."""
+
+    def __init__(self, timeout: float, memory: int, without: Sequence[str]) -> None:
+        self.folder = tempfile.mkdtemp(prefix="cameleer-cage-")
+        self.patience = 2 * STARTUP + PATIENCE * timeout
+        home = str(Path(__file__).parent)
+        script = f"import sys; sys.path.insert(0, {home!r}); import cage; cage.main()"
+        given = (self.folder, memory, timeout, *_files(), list(without))
+        self.process = subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", script, *map(json.dumps, given)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            cwd=folder,
+            cwd=self.folder,
             env={"HOME": "/tmp", "TMPDIR": "/tmp", "LANG": "C.UTF-8"},
             start_new_session=True,
-        ) as process:
-            return _verdict(process, program, 2 * STARTUP + PATIENCE * timeout)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _verdict(process: subprocess.Popen[bytes], program: Program, patience: float) -> Verdict:
-    """Give the cage its job and take its verdict; at the end it is no more, whatever happens."""
-    try:
-        said = process.communicate(json.dumps(asdict(program)).encode() + b"\n", patience)[0]
-        told: dict[str, Any] = json.loads(said) if said else {}
-    except subprocess.TimeoutExpired:
-        told = {}
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-    if not told.get("level"):
-        raise UserError(
-            f"the sandbox did not start: {told.get('reason') or _ending(process.wait())}",
-            hint=f"see whether `{sys.executable} -I -S -c 1` works here",
         )
-    return Verdict(told["passed"], told["reason"], told["level"])
+
+    def __enter__(self) -> _Warden:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        """End it; if a cage stands, whatever it holds ends with it."""
+        for pipe in (self.process.stdin, self.process.stdout):
+            with contextlib.suppress(BrokenPipeError):
+                pipe.close()  # type: ignore[union-attr]
+        try:
+            self.process.wait(2)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def judge(self, program: Program) -> Verdict:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.write(json.dumps(asdict(program)).encode() + b"\n")
+            self.process.stdin.flush()
+        ready = select.select([self.process.stdout], [], [], self.patience)[0]
+        said = self.process.stdout.readline() if ready else b""
+        told: dict[str, Any] = json.loads(said) if said else {}
+        if not told.get("level"):
+            why = told.get("reason") or (_ending(self.process.wait()) if ready else "no answer")
+            raise UserError(
+                f"the sandbox did not start: {why}",
+                hint=f"see whether `{sys.executable} -I -S -c 1` works here",
+            )
+        return Verdict(told["passed"], told["reason"], told["level"])
 
 
 def _ending(status: int) -> str:
