@@ -112,11 +112,9 @@ class Benchmark:
 
     @property
     def setting(self) -> Setting:
-        own: Callable[[str], Setting] | None = getattr(self.module, "setting", None)
-        setting: Setting = (
-            self.module.SETTINGS[self.setting_name] if own is None else own(self.setting_name)
-        )
-        return setting
+        listed: dict[str, Setting] = self.module.SETTINGS
+        found: Setting | None = listed.get(self.setting_name)
+        return found or self.module.setting(self.setting_name)
 
     @property
     def label(self) -> str:
@@ -133,7 +131,9 @@ def benchmark_named(label: str) -> Benchmark:
     name, _, setting = label.partition(":")
     module = plugin(HOME, GROUP, name, "cameleer eval ls")
     setting = setting or next(iter(module.SETTINGS))
-    if not hasattr(module, "setting") and setting not in module.SETTINGS:
+    if hasattr(module, "setting"):
+        module.setting(setting)
+    elif setting not in module.SETTINGS:
         raise unknown(f"setting of {name}", setting, module.SETTINGS, "cameleer eval ls")
     return Benchmark(name, setting, module)
 
