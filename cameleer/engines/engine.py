@@ -14,6 +14,10 @@ class UnansweredError(UserError):
     """A batch got no answer though others may: they are asked for, then the run ends with this."""
 
 
+TOO_LONG = "too long"  # how the answer ends that was not asked for, as there is no room for one
+CONTEXT = "context"  # how an output ends that might have gone on if the context did
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """A prompt and how to go on from it.
@@ -24,8 +28,9 @@ class Request:
     of prompt + choice beyond those that it makes of the prompt.
     text, cue, format: what the prompt was made of, for servers that put the chat template around
     a message themselves.
-    clip: where the context has no room for max_new_tokens, as many as it has room for will do (an
-    output that fills them ends by `length`); without it, such a prompt is an error.
+    clip: where the context has no room for max_new_tokens, as many as it has room for will do, and
+    an output that fills them ends by `length`; without it, by CONTEXT, which is counted. A prompt
+    that leaves no room at all is answered with "" and TOO_LONG, which is counted and warned of.
     stop: texts at which an output ends, left out of it. temperature 0 is greedy. samples: how many
     outputs. seed: with the key it decides every random draw, whatever else is in the batch.
     """

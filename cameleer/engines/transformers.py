@@ -24,7 +24,7 @@ from torch import Tensor
 from cameleer.core.config import Config
 from cameleer.core.errors import UserError
 from cameleer.engines.continuation import windows
-from cameleer.engines.engine import Request
+from cameleer.engines.engine import TOO_LONG, Request
 from cameleer.engines.lengths import Lengths
 from cameleer.engines.prefixes import Node, tree
 from cameleer.engines.writing import ROW, Prompt, Writer, grouped, portions
@@ -45,7 +45,6 @@ BATCH = 64  # sequences side by side: more gain little on a CPU (dev/LOG.md)
 WAVES = 2  # so many times as many make a batch, so that who ends makes place for another
 HELD = 8192  # tokens of common beginnings that a batch may have in memory
 WORTH = 1024  # tokens that a common beginning must save to stay shared while outputs are written
-TOO_LONG = "too long"
 
 
 class Options(Config):
@@ -308,11 +307,12 @@ class TransformersEngine:
         logits = self._forward(ids, layout.positions(), layout, torch.cat(keep))
         for row, own in zip(plan.rows, torch.split(logits, wanted), strict=True):
             logprobs = own.float().log_softmax(-1)
+            likeliest = own.argmax(-1).tolist()
             for number, tokens in row.scored:
                 at = torch.arange(len(tokens), device=logprobs.device)
                 picked = logprobs[at, torch.tensor(tokens, device=logprobs.device)]
                 scores[row.request.key][number] += float(picked.double().sum())
-                greedy[row.request.key][number] &= logprobs.argmax(-1).tolist() == tokens
+                greedy[row.request.key][number] &= likeliest == tokens
         requests = {row.request.key: row.request for row in plan.rows}
         return {key: self._chosen(requests[key], own, greedy[key]) for key, own in scores.items()}
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cameleer.engines.engine import Request
+from cameleer.engines.engine import CONTEXT, Request
 from cameleer.model.attention import Prefix
 from cameleer.model.cache import Cache, Decoding, Filling
 
@@ -177,7 +177,7 @@ class Writer:
                     return
         if len(sequence.ids) >= min(request.max_new_tokens, prompt.room):
             short = prompt.room < request.max_new_tokens and not request.clip
-            sequence.finish = "context" if short else "length"
+            sequence.finish = CONTEXT if short else "length"
             sequence.text = self._decode(sequence.ids)
 
     def _decode(self, ids: list[int]) -> str:

@@ -20,7 +20,7 @@ from cameleer.core.console import note, progress, warn
 from cameleer.core.errors import UserError
 from cameleer.core.files import JsonlLog, sha256_file, write_json, write_jsonl
 from cameleer.core.jsonl import read_jsonl
-from cameleer.engines.engine import Engine, Request, UnansweredError
+from cameleer.engines.engine import CONTEXT, TOO_LONG, Engine, Request, UnansweredError
 from cameleer.evals.benchmark import Ask, Benchmark, benchmark_named
 from cameleer.evals.extract import NO_ANSWER
 from cameleer.evals.protocol import Opens, prompt_of, template_for
@@ -107,6 +107,7 @@ def evaluate(
         rows = run.rows(folder)
         write_jsonl(folder / SAMPLES, rows)
         scores = run.scores(rows)
+        _warn(run.benchmark.label, scores.get("finish", {}))
         write_json(folder / SCORES, scores)
         if not run.benchmark.setting.scored:
             write_json(folder / OUTPUTS, run.outputs(rows))
@@ -114,6 +115,14 @@ def evaluate(
 
     stage.run(work)
     return stage.folder
+
+
+def _warn(label: str, finish: dict[str, int]) -> None:
+    """Say what the context had no room for."""
+    if count := finish.get(TOO_LONG):
+        warn(f"{label}: {count} prompts are too long for the model's context, and were not asked")
+    if count := finish.get(CONTEXT):
+        warn(f"{label}: {count} outputs were cut where the model's context ended")
 
 
 def prompts(
@@ -293,7 +302,10 @@ class _Run:
             "no_answer": notes[NO_ANSWER],
             "notes": dict(sorted(notes.items())),
             "dropped_shots": sum(item.meta.get("dropped_shots", 0) > 0 for item in self.items),
-            "too_long": sum("too_long" in item.meta for item in self.items),
+            "too_long": sum(
+                TOO_LONG in row["finish"] or "too_long" in self.by_key[row["item"]].meta
+                for row in rows
+            ),
             "prompt_tokens": sum(row["prompt_tokens"] for row in rows),
             "new_tokens": sum(row["new_tokens"] for row in rows),
             "seconds": round(sum(row["seconds"] for row in rows), 3),
@@ -337,8 +349,14 @@ class _Run:
         item = self.by_key[request.key]
         if item.choices:
             item = replace(item, meta=item.meta | {"logprobs": answer.logprobs})
-        scored = self.benchmark.setting.scored
-        score = _score(self.benchmark, item, answer.outputs, self.ask, reviews) if scored else None
+        score = None
+        if self.benchmark.setting.scored:
+            score = (
+                # It was not asked, so there is nothing to grade; said, and counted as wrong.
+                Score(0.0, [None] * len(answer.outputs), note=TOO_LONG)
+                if TOO_LONG in answer.finish
+                else _score(self.benchmark, item, answer.outputs, self.ask, reviews)
+            )
         return Sample(
             item.key,
             item.group,

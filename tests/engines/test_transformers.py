@@ -20,6 +20,7 @@ from cameleer.engines.engine import Engine, Request
 from cameleer.engines.prefixes import SHARED
 from cameleer.engines.transformers import TransformersEngine
 from cameleer.engines.writing import draw
+from cameleer.evals.runner import SCORES, EvalSpec, eval_stage, evaluate
 from cameleer.model.load import load_model
 from cameleer.results.records import Answer
 
@@ -216,6 +217,25 @@ def test_an_output_may_be_as_long_as_the_context_has_room(
     assert (answer.finish, answer.new_tokens) == ([finish], room)
 
 
+def test_what_the_context_has_no_room_for_is_counted_and_told(
+    tiny_model: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A whole evaluation of one question that fits and one that does not."""
+    shot = {"question": "1?", "cot_answer": "1.", "short_answer": "1"}
+    asked = [{"question": text, "answer": "#### 1"} for text in ("Is it?", "b " * 300)]
+    (tmp_path / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in asked))
+    (tmp_path / "exemplars.jsonl").write_text(json.dumps(shot) + "\n")
+    made = TransformersEngine(tiny_model("llama"), {"model": "llama"}, precision="fp32")
+    spec = EvalSpec(benchmark="gsm", format="plain", max_new_tokens=250)
+    stage = eval_stage(spec, made.identity, tmp_path, tmp_path / "out")
+    folder = evaluate(spec, lambda: made, tmp_path, stage)
+    scores = json.loads((folder / SCORES).read_text())
+    assert scores["n"] == 2
+    assert scores["too_long"] == scores["finish"]["too long"] == scores["notes"]["too long"] == 1
+    told = " ".join(capsys.readouterr().err.split())
+    assert "gsm:cot: 1 prompts are too long for the model's context" in told
+
+
 def test_exactly_one_token_of_room(engine: MakeEngine) -> None:
     made = engine()
     counts = {n: len(made.tokenizer("?" * n)["input_ids"]) for n in range(254, 258)}
@@ -254,17 +274,19 @@ def test_whole_choices_are_the_sum_of_a_plain_forward_pass(
     engine, theirs = pair
     found = answers(engine, requests(texts, choices=WORDS, scoring="sum"))
     for number, text in enumerate(texts):
-        wanted = []
+        wanted, greedy = [], []
         for choice in WORDS:
             begin = len(engine.tokenizer(text)["input_ids"])
             ids = engine.tokenizer(text + choice, return_tensors="pt")["input_ids"]
             with torch.no_grad():
                 every = theirs(input_ids=ids).logits[0].double().log_softmax(-1)
             places = range(begin, ids.shape[1])
+            greedy.append(all(int(every[n - 1].argmax()) == ids[0, n] for n in places))
             wanted.append(sum(float(every[place - 1, ids[0, place]]) for place in places))
         answer = found[f"item/{number}"]
         assert answer.logprobs == pytest.approx(wanted, abs=1e-4)
         assert answer.outputs == [WORDS[wanted.index(max(wanted))]]
+        assert answer.greedy == greedy
 
 
 def test_whole_choices_share_their_prompt(engine: MakeEngine) -> None:
