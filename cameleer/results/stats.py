@@ -133,8 +133,8 @@ def suite_mean(runs: Sequence[Run], level: float = 0.95) -> Estimate:
     """
     if len(runs) == 1 and len(runs[0]) == 1:
         (items,) = runs[0].values()
-        scores, _, layout = _aligned(items, items)
-        return _mean_interval(scores, layout, level)
+        keys = sorted(items.scores)
+        return _mean_interval(_in_order(items, keys), _layout(items, keys), level)
     tables, means = _over_runs(runs)
     value = float(np.mean(means))
     parts = [_part(scores, layout, 0.0, len(tables), level) for scores, layout in tables]
@@ -292,10 +292,11 @@ def _over_runs(
             raise UserError(f"runs over other benchmarks: {', '.join(run.keys() ^ shape.keys())}")
     tables, means = [], []
     for name in sorted(shape):
-        layout = _aligned(shape[name], shape[name])[2]
-        table = np.stack([_aligned(shape[name], run[name])[1] for run in runs])
-        for run in other:
-            _aligned(shape[name], run[name])
+        for run in [*runs, *other]:
+            _require_same(shape[name], run[name])
+        keys = sorted(shape[name].scores)
+        layout = _layout(shape[name], keys)
+        table = np.stack([_in_order(run[name], keys) for run in runs])
         tables.append((table.mean(axis=0), layout))
         means.append([layout.mean(row) for row in table])
     return tables, [float(mean) for mean in np.mean(means, axis=0)]
@@ -398,6 +399,12 @@ def _scores(values: Any) -> Any:
 
 def _aligned(a: Items, b: Items) -> tuple[Any, Any, _Layout]:
     """Scores [n] of both over the same keys in one order, and the layout of `a`."""
+    _require_same(a, b)
+    keys = sorted(a.scores)
+    return _in_order(a, keys), _in_order(b, keys), _layout(a, keys)
+
+
+def _require_same(a: Items, b: Items) -> None:
     unshared = len(a.scores.keys() ^ b.scores.keys())
     if unshared:
         shared = len(a.scores.keys() & b.scores.keys())
@@ -405,15 +412,19 @@ def _aligned(a: Items, b: Items) -> tuple[Any, Any, _Layout]:
             f"{unshared} items are in one of the two runs only ({shared} shared)",
             hint="compare runs over the same items: same data, same --limit",
         )
-    keys = sorted(a.scores)
-    first, second = _scores([a.scores[k] for k in keys]), _scores([b.scores[k] for k in keys])
-    layout = _Layout.of(
+
+
+def _in_order(items: Items, keys: Sequence[str]) -> Any:
+    return _scores([items.scores[key] for key in keys])
+
+
+def _layout(items: Items, keys: Sequence[str]) -> _Layout:
+    return _Layout.of(
         len(keys),
-        [a.weights.get(key, 1.0) for key in keys],
-        [a.clusters.get(key, "") for key in keys],
-        [a.strata.get(key, "") for key in keys],
+        [items.weights.get(key, 1.0) for key in keys],
+        [items.clusters.get(key, "") for key in keys],
+        [items.strata.get(key, "") for key in keys],
     )
-    return first, second, layout
 
 
 def _paired(

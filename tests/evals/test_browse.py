@@ -32,7 +32,7 @@ SHOTS = "Answer the following questions.\n\n" + "Question: one and one?\nAnswer:
 
 
 def row(number: int, score: float | None, output: str = "so 7", **more: Any) -> dict[str, Any]:
-    plain = {
+    plain: dict[str, Any] = {
         "item": f"gsm/{number}",
         "group": "",
         "score": score,
