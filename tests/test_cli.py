@@ -349,8 +349,9 @@ def test_train_and_eval_run(run: Run, world: Path, tiny: Path, tmp_path: Path) -
 
 @pytest.mark.parametrize("what", ["models", "data", "eval"])
 def test_lists(run: Run, what: str) -> None:
-    [(_, listed)] = run(what, "ls", "--json").json.items()
+    listed = run(what, "ls", "--json").json
     assert listed
+    assert all(listed.values())
     assert run(what, "ls").code == 0
 
 
