@@ -521,3 +521,5 @@ def main() -> None:
                 os._exit(0 if stood else 1)
         if os.waitpid(child, 0)[1]:
             break
+    with contextlib.suppress(OSError):
+        os.rmdir(arguments[0])  # noqa: PTH106

@@ -16,6 +16,7 @@ for each process, 32 MiB of them on its disk, and the time limit on one core can
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import os
@@ -27,8 +28,9 @@ import sys
 import sysconfig
 import tempfile
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -97,7 +99,7 @@ def run_programs(
     verdicts: dict[int, Verdict] = {}
 
     def work() -> None:
-        with _Warden(timeout, memory, without) as warden, contextlib.suppress(IndexError):
+        with _warden(timeout, memory, tuple(without)) as warden, contextlib.suppress(IndexError):
             while True:
                 number, program = todo.popleft()
                 verdicts[number] = warden.judge(program)
@@ -136,10 +138,7 @@ class _Warden:
             start_new_session=True,
         )
 
-    def __enter__(self) -> _Warden:
-        return self
-
-    def __exit__(self, *_error: object) -> None:
+    def close(self) -> None:
         """End it; if a cage stands, whatever it holds ends with it."""
         for pipe in (self.process.stdin, self.process.stdout):
             with contextlib.suppress(BrokenPipeError):
@@ -167,6 +166,37 @@ class _Warden:
                 hint=f"see whether `{sys.executable} -I -S -c 1` works here",
             )
         return Verdict(told["passed"], told["reason"], told["level"])
+
+
+_idle: dict[tuple[object, ...], list[_Warden]] = {}
+
+
+@contextmanager
+def _warden(timeout: float, memory: int, without: tuple[str, ...]) -> Iterator[_Warden]:
+    """A warden that waits for work from an earlier call, or a new one; it then waits again.
+
+    One that did not do its duty is ended. A process that was forked from ours uses none of ours.
+    """
+    key = (os.getpid(), sys.executable, tempfile.gettempdir(), timeout, memory, without)
+    waiting = _idle.setdefault(key, [])
+    try:
+        warden = waiting.pop()
+    except IndexError:
+        warden = _Warden(timeout, memory, without)
+    try:
+        yield warden
+    except BaseException:
+        warden.close()
+        raise
+    waiting.append(warden)
+
+
+@atexit.register
+def dismiss() -> None:
+    """End the processes that wait for further programs."""
+    for key in [key for key in _idle if key[0] == os.getpid()]:
+        for warden in _idle.pop(key):
+            warden.close()
 
 
 def _ending(status: int) -> str:

@@ -201,6 +201,7 @@ def test_the_cage_falls_with_its_owner(tmp_path: Path) -> None:
         owner.send_signal(signal.SIGKILL)
         owner.wait()
     _until(lambda: not _cages(tmp_path))
+    _until(lambda: not list(tmp_path.iterdir()))
 
 
 def _cages(folder: Path) -> list[bytes]:
@@ -226,7 +227,10 @@ def test_many_at_a_time_in_order_and_nothing_left(
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))  # other tests have cages of their own
     verdicts = run_programs([alone(f"assert {number} % 3") for number in range(12)])
     assert [verdict.passed for verdict in verdicts] == [number % 3 != 0 for number in range(12)]
+    assert _cages(tmp_path)
+    sandbox.dismiss()
     assert not list(tmp_path.iterdir())
+    _until(lambda: not _cages(tmp_path))
 
 
 def test_a_large_program_reaches_the_cage_whole() -> None:
