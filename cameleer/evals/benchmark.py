@@ -60,7 +60,8 @@ class Setting:
     right after the prompt, "sum" by all its tokens. macro: the score is the mean over groups, not
     over items. reviewers: by name, models that read the outputs before they can be graded.
     lower_is_better: as of the share of toxic outputs.
-    stop: texts that end an output, by format; metric: name of the score in tables.
+    stop: texts that end an output, by format; fixed_stop: by rule `fixed` these, too, as nothing
+    behind them is read. metric: name of the score in tables.
     format: the format that the paper used with tuned models ("chat"), or "plain" for all models.
     clip: max_new_tokens is lowered to what the model's context has room for. scored: False where
     answers are only written, for a judge or people to compare; `metric` is "" then.
@@ -71,6 +72,7 @@ class Setting:
     choices: tuple[str, ...] = ()
     max_new_tokens: int = 512
     stop: dict[Format, tuple[str, ...]] = field(default_factory=dict)
+    fixed_stop: tuple[str, ...] = ()
     temperature: float = 0.0
     top_p: float = 1.0
     samples: int = 1

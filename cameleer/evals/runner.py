@@ -333,7 +333,8 @@ class _Run:
             prompt=prompt_of(item.text, item.cue, self.ask.format, template),
             choices=item.choices or setting.choices,
             max_new_tokens=_or(spec.max_new_tokens, setting.max_new_tokens),
-            stop=setting.stop.get(self.ask.format, ()),
+            stop=setting.stop.get(self.ask.format, ())
+            + (setting.fixed_stop if self.ask.rule == "fixed" else ()),
             temperature=_or(spec.temperature, setting.temperature),
             top_p=setting.top_p,
             samples=_or(spec.samples, setting.samples),

@@ -7,18 +7,22 @@ import random
 import re
 import string
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cameleer.core.errors import UserError
+from cameleer.core.files import read_json
+from cameleer.engines.engine import Request
 from cameleer.evals.benchmark import Ask
 from cameleer.evals.benchmarks import bbh
+from cameleer.evals.runner import EvalSpec, eval_stage, evaluate, prompts, weights
 from cameleer.evals.runner import grade as grade_file
-from cameleer.evals.runner import prompts, weights
-from cameleer.results.records import Format, Item, Rule
+from cameleer.results.records import Answer, Format, Item, Rule
 
 INTRO = "Say which is bigger.\n\nBigger means taller:\n\n"
 SHOWN = (
@@ -72,6 +76,50 @@ def test_the_paper_samples_forty_of_each_task(data: Path) -> None:
     everything = [item.key for item in bbh.items(Ask(data, "cot"))]
     assert len(everything) == 108
     assert everything == [item.key for item in bbh.items(Ask(data, "cot", "paper", grading=True))]
+
+
+class Listening:
+    """An engine that keeps what it is asked."""
+
+    identity: ClassVar[dict[str, Any]] = {}
+
+    def __init__(self) -> None:
+        self.asked: list[Request] = []
+
+    def count_tokens(self, text: str) -> int:
+        return 0
+
+    def cut(self, text: str, tokens: int, rule: Rule) -> str:
+        return text
+
+    def batches(self, requests: Sequence[Request]) -> list[list[Request]]:
+        return [list(requests)]
+
+    def answer(self, batch: Sequence[Request]) -> list[Answer]:
+        self.asked += batch
+        return [Answer(one.key, [" (A).\n\n"], [], ["stop"], 1, 1, 0.0) for one in batch]
+
+
+@pytest.mark.parametrize(
+    ("rule", "form", "stop"),
+    [
+        ("paper", "chat", ()),
+        ("paper", "plain", ("\n\n",)),
+        ("fixed", "chat", ("\nQ:",)),
+        ("fixed", "plain", ("\n\n", "\nQ:")),
+    ],
+)
+def test_where_an_output_ends(
+    rule: Rule, form: Format, stop: tuple[str, ...], data: Path, tmp_path: Path
+) -> None:
+    spec, engine = EvalSpec(benchmark="bbh:direct", rule=rule, format=form), Listening()
+    stage = eval_stage(spec, {}, data, tmp_path / "out")
+    scores = read_json(evaluate(spec, lambda: engine, data, stage) / "scores.json")
+    assert {one.stop for one in engine.asked} == {stop}
+    # Half of the zebras' and ants' targets are (A), but two thirds of the bees'.
+    groups = {name: group["value"] for name, group in scores["groups"].items()}
+    assert groups["bees"] == pytest.approx(2 / 3)
+    assert scores["value"] == pytest.approx(sum(groups.values()) / 3)
 
 
 def test_every_task_counts_the_same(data: Path) -> None:
