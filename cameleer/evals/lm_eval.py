@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import math
+import os
 import random
 import statistics
 import sys
@@ -48,6 +49,7 @@ Pair = tuple[float, bool]
 
 def package(part: str = "") -> Any:
     """A module of lm-eval; UserError if it is not installed."""
+    os.environ.setdefault("TQDM_DISABLE", "1")  # its bars; ours tell how far it is
     try:
         return importlib.import_module(f"lm_eval{part}")
     except ImportError as error:
@@ -159,9 +161,10 @@ class LmEvalRun:
         return row | {"item": key, "values": values}
 
     def _metric(self, task: str) -> str:
-        """The first metric of a task, under its first filter: the one that its score is."""
-        told = self.results["results"][task]
-        return str(next(key for key in told if "," in key and "_stderr," not in key))
+        """What a task's score is: the group's first metric where it has it, else its own first."""
+        own = _metrics(self.results["results"][task])
+        group = _metrics(self.results["results"].get(self.name, {}))
+        return next((key for key in group if key in own), own[0])
 
     def scores(self, rows: Sequence[Row]) -> dict[str, Any]:
         """What scores.json holds: lm-eval's numbers, with intervals of ours."""
@@ -218,9 +221,9 @@ class LmEvalRun:
             return only
         parts = [one[metric]["value"] for one in tasks.values() if metric in one]
         value = self.results["results"].get(self.name, {}).get(metric, statistics.fmean(parts))
-        scored = [row for row in rows if row["score"] is not None]
-        if len(scored) < len(rows):
-            return {"value": value, "low": None, "high": None, "n": len(rows)}
+        if any(row["score"] is None for row in rows):
+            hint = f"name its tasks one by one: {', '.join(list(tasks)[:3])}, …"
+            raise UserError(f"{self.name} has no common score in 0..1 to take a mean of", hint=hint)
         sizes = {name: len(self.documents[name]) for name in tasks}
         by_size = math.isclose(value, statistics.fmean(row["score"] for row in rows))
         found = mean_interval(
@@ -428,8 +431,7 @@ def _interval(values: list[Any], value: float, aggregate: Any) -> dict[str, Any]
     if len(scores) == n and math.isclose(statistics.fmean(scores), value, abs_tol=1e-12):
         found = mean_interval(scores)
         return {"low": found.low, "high": found.high, "n": n}
-    if aggregate is None:
-        return {"low": None, "high": None, "n": n}
+    aggregate = aggregate or statistics.fmean  # as lm-eval, where a task names none
     draw = random.Random(SEED)
     again = sorted(float(aggregate(draw.choices(values, k=n))) for _ in range(RESAMPLES))
     cut = round(0.025 * RESAMPLES)
@@ -443,6 +445,11 @@ def _number(value: Any) -> float | None:
     except (TypeError, ValueError):
         return None
     return number if math.isfinite(number) else None
+
+
+def _metrics(facts: Row) -> list[str]:
+    """The metrics (name,filter) among what lm-eval tells of a task or group."""
+    return [key for key in facts if "," in key and "_stderr," not in key]
 
 
 def _numbers(facts: Row) -> Row:
