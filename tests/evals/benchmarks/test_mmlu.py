@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -114,3 +115,53 @@ def test_real_count(real_data: Path) -> None:
     assert len({item.key for item in items}) == 14_042
     assert len({item.group for item in items}) == 57
     assert all(item.text.count("Answer:") >= 6 for item in items)
+
+
+def restated(folder: Path, shots: int, chat: bool, tokens: Callable[[str], int]) -> list[str]:
+    """The paper's prompts by its algorithm, subject by subject, with examples dropped to fit."""
+    found = []
+    for path in sorted((folder / "test").iterdir()):
+        subject = path.name.split("_test.csv")[0]
+        with (folder / "dev" / f"{subject}_dev.csv").open(newline="") as handle:
+            dev = list(csv.reader(handle))[:shots]
+        with path.open(newline="") as handle:
+            test = list(csv.reader(handle))
+        for row in test:
+            k = shots
+            while True:
+                prompt = "The following are multiple choice questions (with answers) about "
+                prompt += "".join(" " + word for word in subject.split("_")) + ".\n\n"
+                for example in dev[:k]:
+                    prompt += example[0]
+                    for letter, option in zip("ABCD", example[1:5], strict=True):
+                        prompt += f"\n{letter}. {option}"
+                    prompt += f"\nAnswer: {example[5]}\n\n"
+                prompt += row[0]
+                for letter, option in zip("ABCD", row[1:5], strict=True):
+                    prompt += f"\n{letter}. {option}"
+                prompt += "\nAnswer:"
+                if chat:
+                    prompt = f"<|user|>\n{prompt}\n<|assistant|>\nThe answer is:"
+                if tokens(prompt) <= 2048 or k == 0:
+                    break
+                k -= 1
+            found.append(prompt)
+    return found
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("shots", [0, 5])
+@pytest.mark.parametrize("form", ["chat", "plain"])
+def test_all_real_prompts_are_those_of_the_paper(real_data: Path, shots: int, form: str) -> None:
+    folder = real_data / "eval" / "mmlu"
+
+    def tokens(text: str) -> int:  # about as a tokenizer, so that some prompts lose examples
+        return len(text) // 3
+
+    expected = restated(folder, shots, form == "chat", tokens)
+    label, how = f"mmlu:{shots}-shot", {"rule": "paper", "form": form, "count_tokens": tokens}
+    got = [row["prompt"] for row in prompts(label, folder, **how)]  # type: ignore[arg-type]
+    assert len(got) == 14_042
+    assert got == expected
+    whole = sum(prompt.count("\nAnswer:") == shots + 1 for prompt in got)
+    assert (whole < len(got)) == (shots > 0)  # some did lose examples
