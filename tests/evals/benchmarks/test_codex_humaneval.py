@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
 
 import pytest
 
 from cameleer.core.errors import UserError
+from cameleer.engines.engine import Request
 from cameleer.evals.benchmark import Ask, benchmark_named
 from cameleer.evals.benchmarks import codex_humaneval
-from cameleer.evals.runner import prompts
+from cameleer.evals.runner import EvalSpec, eval_stage, evaluate, prompts
 from cameleer.evals.sandbox import Program, run_programs
-from cameleer.results.records import Item, Rule
+from cameleer.results.records import Answer, Item, Rule
+from cameleer.results.stats import mean_interval
 
 PROMPT = 'def twice(x):\n    """Two times x."""\n'
 ROW = {
@@ -155,3 +158,72 @@ def test_real_solutions_pass_in_every_dress(real_data: Path) -> None:
         ):
             programs.append(codex_humaneval._checked(item, output, ask))
     assert [v.reason for v in run_programs(programs)] == ["passed"] * len(programs)
+
+
+@pytest.mark.real_data
+def test_all_real_prompts_are_those_of_the_paper(real_data: Path) -> None:
+    folder = real_data / "eval" / "codex_humaneval"
+    with gzip.open(folder / "HumanEval.jsonl.gz", "rt") as handle:
+        native = [json.loads(line)["prompt"] for line in handle]
+    for rule in ("paper", "fixed"):
+        plain = [row["prompt"] for row in prompts("codex_humaneval:pass@10", folder, rule)]
+        assert plain == native
+        chat = [row["prompt"] for row in prompts("codex_humaneval", folder, rule, "chat")]
+        assert chat == [
+            "<|user|>\nComplete the following python function.\n\n\n"
+            + prompt
+            # What the model is to go on with stands after the header of its own turn.
+            + "\n<|assistant|>\nHere is the completed function:\n\n\n"
+            + prompt
+            for prompt in native
+        ]
+    assert len(native) == 164
+
+
+def test_the_interval_of_pass_at_ten_is_that_of_the_problems_estimates(tmp_path: Path) -> None:
+    """20 samples a problem: the estimator's values are averaged, a problem counting once."""
+    passed = [0, 1, 3, 10, 11, 20]
+    problems = [ROW | {"task_id": f"HumanEval/{n}"} for n in range(len(passed))]
+    data = write(tmp_path, problems)
+
+    class Programmer:
+        """Writes as many right functions for problem n as `passed` says, of those asked for."""
+
+        def __init__(self) -> None:
+            self.identity = {"model": "programmer"}
+
+        def count_tokens(self, text: str) -> int:
+            return len(text)
+
+        def cut(self, text: str, tokens: int, rule: Rule) -> str:
+            return text
+
+        def batches(self, requests: Sequence[Request]) -> list[list[Request]]:
+            return [list(requests)]
+
+        def answer(self, batch: Sequence[Request]) -> list[Answer]:
+            return [self.one(request, passed[int(request.key.split("/")[1])]) for request in batch]
+
+        def one(self, request: Request, right: int) -> Answer:
+            assert (request.samples, request.temperature, request.top_p) == (20, 0.8, 0.95)
+            outputs = ["    return 2 * x\n"] * right + ["    return x\n"] * (20 - right)
+            return Answer(request.key, outputs, [], ["stop"] * 20, 9, 100, 0.1)
+
+    spec = EvalSpec(benchmark="codex_humaneval:pass@10")
+    stage = eval_stage(spec, {"model": "programmer"}, data, tmp_path / "out")
+    scores = json.loads((evaluate(spec, Programmer, data, stage) / "scores.json").read_text())
+    # One minus the chance that ten of the twenty, drawn without replacement, are all wrong.
+    estimates = []
+    for right in passed:
+        all_wrong = 1.0
+        for drawn in range(10):
+            all_wrong *= max(20 - right - drawn, 0) / (20 - drawn)
+        estimates.append(1 - all_wrong)
+    assert scores["n"] == len(passed)
+    assert scores["value"] == pytest.approx(sum(estimates) / len(passed))
+    interval = mean_interval(estimates)
+    assert (scores["low"], scores["high"]) == pytest.approx((interval.low, interval.high))
+    shares = mean_interval([right / 20 for right in passed])
+    at_one = scores["metrics"]["pass@1"]
+    assert (at_one["value"], at_one["low"]) == pytest.approx((shares.value, shares.low))
+    assert scores["low"] < scores["value"] < scores["high"]

@@ -159,3 +159,29 @@ def test_real_gold_answers_grade_themselves(real_data: Path) -> None:
             1,
         )
     assert signs == 2
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("setting", ["cot", "direct"])
+@pytest.mark.parametrize("form", ["chat", "plain"])
+def test_all_real_prompts_are_those_of_the_paper(real_data: Path, setting: str, form: str) -> None:
+    """The paper's 200 restated by its algorithm; the examples are those that the package keeps."""
+    folder = real_data / "eval" / "gsm"
+    asked = [json.loads(line)["question"] for line in (folder / "test.jsonl").open()]
+    random.seed(42)
+    sampled = random.sample(asked, 200)
+    shown = []
+    for row in gsm.exemplars(folder):
+        if setting == "direct":
+            shown.append("Quesion: " + row["question"] + "\nAnswer: " + row["short_answer"])
+        else:
+            shown.append("Question: " + row["question"] + "\nAnswer: " + row["cot_answer"])
+    prefix = "Answer the following questions.\n\n" + "\n\n".join(shown) + "\n\n"
+    expected = [f"{prefix}Question: {question.strip()}" for question in sampled]
+    if form == "chat":
+        expected = [f"<|user|>\n{text}\n<|assistant|>\nAnswer:" for text in expected]
+    else:
+        expected = [f"{text}\nAnswer:" for text in expected]
+    got = [row["prompt"] for row in prompts(f"gsm:{setting}", folder, "paper", form)]  # type: ignore[arg-type]
+    assert got == expected
+    assert len(got) == 200
