@@ -100,8 +100,8 @@ class OpenAIEngine:
         self, model: str, server: Server, options: Options, identity: dict[str, Any]
     ) -> None:
         self.model, self.server, self.options, self.identity = model, server, options, identity
-        found = load_tokenizer(options.tokenizer) if options.tokenizer else None
-        self.measure = Lengths(found) if found is not None else None
+        self.tokenizer = load_tokenizer(options.tokenizer) if options.tokenizer else None
+        self.measure = Lengths(self.tokenizer) if options.tokenizer else None
         self.loop = asyncio.new_event_loop()
         threading.Thread(target=self.loop.run_forever, daemon=True).start()
         self.queue: list[Request] = []
@@ -237,7 +237,9 @@ class OpenAIEngine:
     async def _choose(self, request: Request) -> Answer:
         """The likeliest choice, or what else the model says: then there is no choice in it."""
         if self.options.choices == "logit_bias":
-            bias = {str(token): 100 for token in self._choice_ids(request)}
+            # OpenAI's API has whole numbers here; transformers serve takes no others than floats.
+            most = 100 if self.server.url == OWN else 100.0
+            bias = {str(token): most for token in self._choice_ids(request)}
             reply = await self._ask(request, 1, max_tokens=1, seed=request.seed, logit_bias=bias)
             said = reply.said[0].text
             best = next((c for c in request.choices if c.strip() == said.strip()), said)
