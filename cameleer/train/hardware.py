@@ -18,6 +18,19 @@ PRICED = "2025-10"  # when the prices below were typical of rented cards; renter
 
 
 @dataclass(frozen=True)
+class Slack:
+    """What an allocator holds beyond the tensors, as shares of them.
+
+    dropped: of what each step makes and drops; workspace: of the part of it that is gone within a
+    layer, besides; weights: of the weights, whose gradients come and go between other things.
+    """
+
+    dropped: float
+    workspace: float = 0.0
+    weights: float = 0.0
+
+
+@dataclass(frozen=True)
 class Hardware:
     """One device, as one rank uses it.
 
@@ -26,7 +39,7 @@ class Hardware:
     an hour, None where nothing is rented; efficiency: share of `flops` that a training step reaches
     (see EFFICIENCY); process: bytes that are held before the model is there (the libraries; on a
     GPU their kernels and handles); kernels: most that oneDNN makes for the shapes that it meets;
-    slack: what an allocator holds beyond the tensors that each step makes and drops, as a share.
+    slack: what the allocator holds beyond the tensors.
     """
 
     name: str
@@ -40,7 +53,7 @@ class Hardware:
     efficiency: float
     process: float
     kernels: float
-    slack: float
+    slack: Slack
 
     def facts(self) -> dict[str, Any]:
         """All of it, for JSON; a price with the date at which it was typical."""
@@ -56,9 +69,9 @@ EFFICIENCY = {
     "cpu": 0.54,  # dev/LOG.md: 470 tokens/s of 0.75 GFLOP where products alone reach 0.65 TFLOP/s
 }
 CPU_PROCESS = 0.55 * GIB
-CPU_KERNELS, CPU_SLACK = 0.096 * GIB, 0.19  # fitted to 20 runs of bench/plan.py (dev/LOG.md)
-KERNELS = 3  # bytes a weight, up to that: models of few layers and a small vocabulary have fewer
-GPU_PROCESS, GPU_SLACK = 0.8 * GIB, 0.05  # not measured by us
+CPU_KERNELS, CPU_SLACK = 0.061 * GIB, Slack(0.28, 0.59, 0.28)  # of 27 runs: see dev/LOG.md
+KERNELS = 2  # bytes a weight, up to that: models of few layers and a small vocabulary have fewer
+GPU_PROCESS, GPU_SLACK = 0.8 * GIB, Slack(0.05)  # not measured by us
 QLORA_SPEED = 0.78  # of LoRA's: weights are unpacked in each pass (torchtune, 2,413 of 3,083)
 
 

@@ -184,7 +184,10 @@ class Anatomy:
             parts |= {"workspace": updating - gradients}
         dropped = parts["activations"] + parts["loss"] + parts["workspace"]
         kernels = min(hardware.kernels, KERNELS * self.weights.all)
-        beside = hardware.process + kernels + hardware.slack * dropped
+        slack = hardware.slack
+        held = slack.dropped * dropped + slack.workspace * parts["workspace"]
+        held += slack.weights * kept["weights"]
+        beside = hardware.process + kernels + held
         return Memory(**kept, **parts, process=beside)
 
     def _each(self, way: Way) -> BytesPerWeight:

@@ -11,7 +11,7 @@ import torch
 from cameleer.core.console import note
 from cameleer.data.loader import Tokens
 from cameleer.train.config import TrainConfig
-from cameleer.train.hardware import GIB, this_device
+from cameleer.train.hardware import GIB, Slack, this_device
 from cameleer.train.pace import memory
 from cameleer.train.plan import Planner
 from cameleer.train.workload import workload_of
@@ -57,7 +57,7 @@ class Planned:
         if self.planner is None or not peak or not speed:
             return {}
         made = self.planner
-        slack = 0.0 if self.device.type == "cuda" else made.hardware.slack
+        slack = Slack(0.0) if self.device.type == "cuda" else made.hardware.slack
         made.hardware = replace(made.hardware, flops=peak, flops_fp32=peak, slack=slack)
         option = made.as_configured(self.ranks)
         gib, rate = option.memory.total / GIB, option.tokens_per_second
