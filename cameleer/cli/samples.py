@@ -105,15 +105,21 @@ def diff(
 
     if (b is None) == (rule is None):
         raise UserError("give either a second folder or --rule", hint="see `eval diff --help`")
-    first = [read(evaluation) for evaluation in find_evaluations(a)]
+    first = [read(one, _told_apart(a, one.folder)) for one in find_evaluations(a)]
     if b is None:
         assert rule is not None
         _allow(first, allow_code_execution)
         pairs = [(run, regraded(run, rule.value, data)) for run in first if run.items]
     else:
-        pairs = _matched(a, first, b, [read(evaluation) for evaluation in find_evaluations(b)])
+        second = [read(one, _told_apart(b, one.folder)) for one in find_evaluations(b)]
+        pairs = _matched(a, first, b, second)
     title = f"{a} against {b if b else f'rule {rule.value if rule else None}'}"
     _compared(title, compare_all(pairs), limit, html, json)
+
+
+def _told_apart(given: Path, folder: Path) -> str:
+    """A name by which evaluations of the same benchmark are told apart."""
+    return folder.resolve().relative_to(given.resolve().parent).as_posix()
 
 
 def _allow(runs: Sequence[Answered], said: bool | None) -> None:
@@ -298,7 +304,8 @@ def _in_words(one: Comparison) -> str:
 
 
 def _signed(value: float) -> str:
-    return f"{100 * value:+.1f}"
+    text = f"{100 * value:+.1f}"
+    return "0.0" if text[1:] == "0.0" else text
 
 
 def _line(name: str, paired: Paired, p_holm: float, verdict: str, lower: bool) -> list[Any]:

@@ -318,9 +318,13 @@ def _shared(a: str, b: str) -> int:
 
 
 def _told_once(entry: Row, begun: dict[tuple[str, str, int], str], texts: list[str]) -> Row:
-    """The entry with each prompt as (number of its beginning in `texts` or -1, the rest)."""
-    sides = []
+    """The entry with each prompt as (number of its beginning in `texts` or -1, the rest), and a
+    second one that is the same as None."""
+    sides: list[Row] = []
     for number, side in enumerate(entry["sides"]):
+        if number and side["p"] == entry["sides"][0]["p"]:
+            sides.append(side | {"p": None})
+            continue
         text, prompt = begun.get((entry["b"], entry["g"], number), ""), side["p"]
         if text and prompt.startswith(text):
             cut = [texts.index(text), shortened(prompt[len(text) :])]
