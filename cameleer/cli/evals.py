@@ -44,7 +44,7 @@ ReviewerOption = Annotated[
 
 @app.command("ls")
 def eval_ls(json: Json = False) -> None:
-    """Benchmarks and their settings; and the suites that they are put into.
+    """Benchmarks and their settings, with the models that read outputs; and the suites of them.
 
     Example: `cameleer eval ls`
     """
@@ -52,9 +52,10 @@ def eval_ls(json: Json = False) -> None:
     from cameleer.evals.suite import named_suites, suite_named
 
     rows = [
-        {"benchmark": one.label, "metric": one.setting.metric, "about": one.setting.about}
+        {"benchmark": one.label, "metric": one.setting.metric, "about": one.setting.about,
+         "reviewers": ", ".join(one.setting.reviewers)}
         for one in all_benchmarks()
-    ]
+    ]  # fmt: skip
     suites = [
         {"suite": name, "benchmarks": len(one.benchmarks), "about": one.about}
         for name in named_suites()
