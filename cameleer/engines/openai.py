@@ -26,9 +26,10 @@ import math
 import os
 import re
 import threading
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -37,9 +38,9 @@ from pydantic import Field, PositiveInt
 from cameleer.core.errors import UserError
 from cameleer.core.folders import cache_root
 from cameleer.engines.answers import Answers
-from cameleer.engines.engine import Request, UnansweredError
+from cameleer.engines.engine import CONTEXT, TOO_LONG, Request, UnansweredError
 from cameleer.engines.lengths import Lengths
-from cameleer.engines.server import AgainError, Limits, Reply, Said, Server
+from cameleer.engines.server import AgainError, Limits, NoRoomError, Reply, Said, Server
 from cameleer.model.load import load_tokenizer
 from cameleer.results.records import Answer, Rule
 
@@ -206,13 +207,28 @@ class OpenAIEngine:
         return await self.server.ask(request.key, endpoint, body, most, self._read)
 
     async def _answer(self, request: Request) -> Answer:
+        try:
+            return await self._way(request)(request)
+        except NoRoomError as error:
+            if error.room > 0 and not request.choices:
+                return await self._in_room(request, error.room)
+            samples = 1 if request.choices else request.samples
+            size = self.count_tokens(request.prompt)
+            return Answer(request.key, [""] * samples, [], [TOO_LONG] * samples, size, 0, 0.0)
+
+    async def _in_room(self, request: Request, room: int) -> Answer:
+        """Outputs of as many tokens as the context has room for."""
+        answer = await self._generate(replace(request, max_new_tokens=room))
+        full = "length" if request.clip else CONTEXT
+        finish = [full if how == "length" else how for how in answer.finish]
+        return replace(answer, finish=finish)
+
+    def _way(self, request: Request) -> Callable[[Request], Coroutine[Any, Any, Answer]]:
         if not request.choices:
-            return await self._generate(request)
+            return self._generate
         if request.scoring == "sum":
-            return await self._score(request)
-        if self.options.choices == "text":
-            return await self._generate(request)
-        return await self._choose(request)
+            return self._score
+        return self._generate if self.options.choices == "text" else self._choose
 
     async def _generate(self, request: Request) -> Answer:
         """Outputs, asked for until there are enough: not every server gives several at once."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import re
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -29,6 +30,8 @@ from cameleer.engines.engine import UnansweredError
 LATER = (408, 409, 425, 429)  # statuses after which, as after 5xx, it is worth asking again
 LONGEST = 60.0  # seconds between two tries, unless the server asks for more
 MOST_ASKED = 600.0  # seconds that a server may ask us to wait
+CONTEXT = re.compile(r"maximum context length is (\d+)")
+PROMPT = re.compile(r"(\d+) (?:input tokens|in the messages|in your prompt|of text input)")
 LOST = 3  # requests in a row that failed for good, before anything came: then nothing will
 SHOWN = 300  # characters of what a server says
 
@@ -95,6 +98,14 @@ class Reply:
 
 def _pairs(rows: list[list[Any]] | None) -> list[tuple[str, float | None]] | None:
     return None if rows is None else [(token, value) for token, value in rows]
+
+
+class NoRoomError(UnansweredError):
+    """The model's context has no room for prompt and outputs together; room: tokens for outputs."""
+
+    def __init__(self, message: str, room: int) -> None:
+        self.room = room
+        super().__init__(message)
 
 
 class AgainError(Exception):
@@ -228,6 +239,8 @@ class Server:
             if status in (429, 503):  # it is said to one, and meant for all
                 self.quiet_until = max(self.quiet_until, time.monotonic() + min(wait, MOST_ASKED))
             raise AgainError(said, wait)
+        if (room := _room(about)) is not None:
+            raise NoRoomError(f"item {item}: {said}", room)
         if status in (400, 413, 422):
             raise self._lost(item, said, of_server=False)
         hints = {401: "set OPENAI_API_KEY", 403: "may the key do this?", 404: "check URL and model"}
@@ -293,3 +306,10 @@ class Server:
             self.end = UserError(f"{self.url}: {said}", hint=hint)
             self.ended.set()
         return self.end
+
+
+def _room(said: str) -> int | None:
+    """Tokens that a context has for outputs, where a server says why it has no room for more, in
+    OpenAI's words or vLLM's; negative if the prompt alone is too long."""
+    context, prompt = CONTEXT.search(said), PROMPT.search(said)
+    return int(context[1]) - int(prompt[1]) if context and prompt else None

@@ -423,7 +423,7 @@ def test_a_refused_item_is_not_tried_again_and_does_not_stop_others(
 
     def too_long(handler: Any, body: Body) -> None:
         if body["prompt"] == "prompt 1":
-            handler.send({"error": {"message": "maximum context length is 9"}}, 400)
+            handler.send({"error": {"message": "that is no text"}}, 400)
         else:
             handler.send(rule("", body))
 
@@ -437,8 +437,41 @@ def test_a_refused_item_is_not_tried_again_and_does_not_stop_others(
             refused.append(str(error))
     assert [answer.item for answer in answered] == ["item/0", "item/2", "item/3"]
     [said] = refused
-    assert said.startswith("item item/1: the server answers 400 Bad Request: maximum context")
+    assert said.startswith("item item/1: the server answers 400 Bad Request: that is no")
     assert len(server.asked) == 4
+
+
+VLLM = (
+    "'max_tokens' or 'max_completion_tokens' is too large: {new}. This model's maximum context "
+    "length is 100 tokens and your request has {prompt} input tokens ({new} > 100 - {prompt})."
+)
+OPENAI = (
+    "This model's maximum context length is 100 tokens. However, you requested {all} tokens "
+    "({prompt} in the messages, {new} in the completion)."
+)
+
+
+@pytest.mark.parametrize("words", [VLLM, OPENAI])
+@pytest.mark.parametrize(("prompt", "clip"), [(60, False), (60, True), (100, False), (130, True)])
+def test_a_context_without_room(
+    server: ApiServer, make: Make, words: str, prompt: int, clip: bool
+) -> None:
+    """What fits is asked for, and how it ends is said; what does not fit at all is not asked."""
+
+    def no_room(handler: Any, body: Body) -> None:
+        said = words.format(new=512, prompt=prompt, all=512 + prompt)
+        handler.send({"error": {"message": said}}, 400)
+
+    server.acts.append(no_room)
+    server.rule = lambda _, body: completion("and so on", finish="length")
+    [answer] = ask(make(), plain(1, clip=clip))
+    if prompt < 100:
+        assert server.bodies()[1]["max_tokens"] == 40
+        assert answer.finish == ["length" if clip else "context"]
+        assert answer.outputs == ["and so on"]
+    else:
+        assert (answer.outputs, answer.finish) == ([""], ["too long"])
+        assert len(server.asked) == 1
 
 
 # ---- how many at a time, and how much

@@ -32,8 +32,8 @@ def test_each_item_gets_what_the_file_holds(tmp_path: Path) -> None:
         "score": 1.0,
         "prompt": "Which?",
     }
-    rows = [{"item": "a", "output": "one"}, {"item": "b", "output": ["x", "y"]}, sample]
-    engine = replay(tmp_path, *rows)
+    recorded = {"item": "a", "output": "one"}, {"item": "b", "output": ["x", "y"]}
+    engine = replay(tmp_path, *recorded, sample)
     asked = [Request("c", "Which?", choices=(" A", " B")), Request("a", "?"), Request("b", "?")]
     [c, a, b] = [answer for batch in engine.batches(asked) for answer in engine.answer(batch)]
     assert (a.outputs, a.finish, a.logprobs) == (["one"], ["stop"], [])
