@@ -7,8 +7,10 @@ size      164 problems
 score     pass@k, unbiased, from 20 samples: pass@1 at temperature 0.1, pass@10 at 0.8, top_p 0.95
 
 The paper asked all models in plain format, the prompt being the function's head; the chat format is
-there for comparison. Programs run in the sandbox for 3 seconds, with the standard library alone;
-their tests run beside them, with what the prompt defines, and see results of plain types.
+there for comparison. API models were told in a message to write the code alone (settings `api-…`),
+without stop texts; an answer in a fence fails there by rule `paper`.
+Programs run in the sandbox for 3 seconds, with the standard library alone; their tests run beside
+them, with what the prompt defines, and see results of plain types.
 Rule `paper`: the whole output goes on from the prompt and is run.
 Rule `fixed`: code is taken out of a Markdown fence if there is one, and where it defines the
 function anew, only what precedes the function in the prompt is put before it.
@@ -37,6 +39,8 @@ from cameleer.results.records import Format, Item, Score
 _ENDS = ("\nclass", "\ndef", "\n#", "\nif", "\nprint")
 STOP: dict[Format, tuple[str, ...]] = {"plain": _ENDS, "chat": _ENDS}
 K = {"pass@1": 1, "pass@10": 10}
+API = "api-"
+_TEMPERATURES = (("pass@1", 0.1), ("pass@10", 0.8))
 SETTINGS = {
     name: Setting(
         f"{name} of 20 samples at temperature {temperature}",
@@ -47,8 +51,24 @@ SETTINGS = {
         samples=20,
         format="plain",
     )
-    for name, temperature in (("pass@1", 0.1), ("pass@10", 0.8))
+    for name, temperature in _TEMPERATURES
 }
+SETTINGS |= {
+    API + name: Setting(
+        f"{name}, told to write the code alone",
+        name,
+        max_new_tokens=2048,
+        temperature=temperature,
+        top_p=0.95,
+        samples=20,
+        clip=True,
+    )
+    for name, temperature in _TEMPERATURES
+}
+ALONE = (
+    "Complete the following python function. "
+    "Please only output the code for the completed function.\n\n\n"
+)
 FILE = "HumanEval.jsonl.gz"
 NATIVE = (FILE,)
 RUNS_CODE = True
@@ -79,7 +99,9 @@ def items(ask: Ask) -> list[Item]:
     found = []
     for row in rows(ask.data / FILE):
         text, cue = row["prompt"], ""
-        if ask.format == "chat":
+        if ask.setting.startswith(API):
+            text = f"{ALONE}{row['prompt']}"
+        elif ask.format == "chat":
             text = f"Complete the following python function.\n\n\n{row['prompt']}"
             cue = f"Here is the completed function:\n\n\n{row['prompt']}"
         key = f"codex_humaneval/{row['task_id'].removeprefix('HumanEval/')}"
@@ -92,7 +114,8 @@ def grade(item: Item, outputs: list[str], ask: Ask) -> Score:
     """pass@k of the samples; extracted says of each how its program ended."""
     if "prompt" not in item.meta:
         raise UserError(f"no problem '{item.key}' in the data, and a test alone cannot be run")
-    k = K[ask.setting]
+    metric = ask.setting.removeprefix(API)
+    k = K[metric]
     if len(outputs) < k:
         raise UserError(
             f"'{item.key}' has {len(outputs)} outputs, {ask.setting} needs {k} or more",
@@ -102,7 +125,7 @@ def grade(item: Item, outputs: list[str], ask: Ask) -> Score:
     passed = sum(verdict.passed for verdict in verdicts)
     values = {name: pass_at(k, len(outputs), passed) for name, k in K.items() if k <= len(outputs)}
     return Score(
-        values[ask.setting],
+        values[metric],
         [verdict.reason for verdict in verdicts],
         values,
         note="; ".join(sorted({f"sandbox {verdict.level}" for verdict in verdicts})),

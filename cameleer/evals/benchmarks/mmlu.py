@@ -6,6 +6,8 @@ citation  Hendrycks et al., Measuring Massive Multitask Language Understanding, 
 size      14,042 test questions; 5 examples for each subject (dev)
 score     share of all questions whose most probable letter is right (micro average)
 
+The settings with 100 have a hundred questions of each subject, those that the paper asked GPT-4.
+API models were given the plain prompt as a user's message and one token to choose a letter by.
 Rule `paper`: as the paper's code, where "about" is followed by two spaces.
 Rule `fixed`: one space. A letter is also read out of an answer in words ("The answer is (B).").
 Both: the code drops examples until the prompt has at most 2,048 tokens; where even none is too long
@@ -17,18 +19,25 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
 
 from cameleer.core.errors import UserError
 from cameleer.evals.benchmark import Ask, Setting
 from cameleer.evals.extract import NO_ANSWER, letter
 from cameleer.results.records import Item, Score
 
+T = TypeVar("T")
 LETTERS = ("A", "B", "C", "D")
 CHOICES = tuple(f" {name}" for name in LETTERS)
-SHOTS = {"0-shot": 0, "5-shot": 5}
+SHOTS = {"0-shot": 0, "5-shot": 5, "0-shot-100": 0, "5-shot-100": 5}
+SAMPLED = 100
 SETTINGS = {
     "0-shot": Setting("no examples", "accuracy", choices=CHOICES),
     "5-shot": Setting("five examples of the subject", "accuracy", choices=CHOICES),
+    "0-shot-100": Setting("no examples; 100 of each subject", "accuracy", choices=CHOICES),
+    "5-shot-100": Setting("five examples; 100 of each subject", "accuracy", choices=CHOICES),
 }
 NATIVE = ("test/*_test.csv", "dev/*_dev.csv")
 
@@ -41,11 +50,20 @@ def items(ask: Ask) -> list[Item]:
         shots = SHOTS[ask.setting] if not ask.grading else 0
         examples = _examples(ask.data / "dev" / f"{subject}_dev.csv", shots)
         head = _head(subject, ask.rule)
-        for number, row in enumerate(rows(path)):
+        asked = list(enumerate(rows(path)))
+        for number, row in asked if ask.grading else _sampled(asked, ask.setting):
             text, cue, meta = _prompt(head, examples, row, ask)
             key = f"mmlu/{subject}/{number}"
             found.append(Item(key, subject, text, cue, row[-1], meta))
     return found
+
+
+def _sampled(rows: list[T], setting: str) -> list[T]:
+    """All rows, or the hundred that pandas' `sample(100, random_state=42)` draws, in its order."""
+    if not setting.endswith(f"-{SAMPLED}") or len(rows) <= SAMPLED:
+        return rows
+    drawn = np.random.RandomState(42).choice(len(rows), size=SAMPLED, replace=False)
+    return [rows[index] for index in drawn]
 
 
 def grade(item: Item, outputs: list[str], ask: Ask) -> Score:

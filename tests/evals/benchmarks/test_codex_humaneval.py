@@ -227,3 +227,28 @@ def test_the_interval_of_pass_at_ten_is_that_of_the_problems_estimates(tmp_path:
     at_one = scores["metrics"]["pass@1"]
     assert (at_one["value"], at_one["low"]) == pytest.approx((shares.value, shares.low))
     assert scores["low"] < scores["value"] < scores["high"]
+
+
+def test_api_models_are_told_to_write_the_code_alone(data: Path) -> None:
+    setting = codex_humaneval.SETTINGS["api-pass@10"]
+    assert (setting.samples, setting.temperature, setting.format) == (20, 0.8, "chat")
+    assert setting.stop == {}
+    ask = Ask(data, "api-pass@1")
+    (one,) = codex_humaneval.items(ask)
+    assert (one.cue, one.text) == (
+        "",
+        "Complete the following python function. Please only output the code for the completed "
+        f"function.\n\n\n{PROMPT}",
+    )
+    # The paper's code ran the prompt with the whole answer behind it, fence and all.
+    whole = f"{PROMPT}    return 2 * x\n"
+    for rule, output, value in (
+        ("paper", whole, 1),
+        ("paper", FENCED, 0),
+        ("fixed", whole, 1),
+        ("fixed", FENCED, 1),
+    ):
+        asked = Ask(data, "api-pass@1", rule)  # type: ignore[arg-type]
+        score = codex_humaneval.grade(one, [output], asked)
+        assert (rule, score.value) == (rule, value)
+        assert score.values == {"pass@1": value}

@@ -165,3 +165,22 @@ def test_all_real_prompts_are_those_of_the_paper(real_data: Path, shots: int, fo
     assert got == expected
     whole = sum(prompt.count("\nAnswer:") == shots + 1 for prompt in got)
     assert (whole < len(got)) == (shots > 0)  # some did lose examples
+
+
+@pytest.mark.real_data
+def test_the_hundred_of_each_subject_are_those_that_gpt4_was_asked(real_data: Path) -> None:
+    """The numbers are what pandas 3.1.1 drew with `sample(100, random_state=42)`."""
+    folder = real_data / "eval" / "mmlu"
+    rows: dict[str, list[int]] = {}
+    for item in mmlu.items(Ask(folder, "0-shot-100", "paper")):
+        rows.setdefault(item.group, []).append(int(item.key.rpartition("/")[2]))
+    assert {len(drawn) for drawn in rows.values()} == {100}
+    assert len(rows) == 57
+    law = rows["professional_law"]  # 1,534 questions
+    assert law[:8] == [1364, 76, 316, 1089, 1356, 923, 757, 1504]
+    assert sum(law) == 77_341
+    astronomy = rows["astronomy"]  # 152 questions
+    assert astronomy[:8] == [68, 147, 96, 82, 135, 139, 26, 12]
+    assert len(set(astronomy)) == 100
+    assert rows["abstract_algebra"] == list(range(100))  # all that there are
+    assert len(mmlu.items(Ask(folder, "0-shot-100", grading=True))) == 14_042
