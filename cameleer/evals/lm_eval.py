@@ -14,7 +14,7 @@ import random
 import statistics
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import redirect_stdout
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
@@ -94,8 +94,7 @@ class LmEvalRun:
         if spec.samples is not None:
             raise UserError("tasks of lm-eval say themselves how many outputs they want")
         self.form: Format = spec.format or "plain"
-        with _theirs(self.name):
-            self.loaded = _manager(self.benchmark.folder(data)).load([self.name])
+        self.loaded = _load(self.name, self.benchmark.folder(data))
         self.tasks: dict[str, Any] = self.loaded["tasks"]
         for name, task in self.tasks.items():
             if getattr(task, "UNSAFE_CODE", False):
@@ -125,7 +124,7 @@ class LmEvalRun:
     def rows(self, folder: Path) -> list[Row]:
         """Every document's row; answers that the folder's log holds are not asked again."""
         asked = _Asked(self, folder / ANSWERS)
-        with _theirs(self.name):
+        with redirect_stdout(sys.stderr):
             self.results = package(".evaluator").evaluate(
                 lm=asked,
                 task_dict=self.loaded,
@@ -334,7 +333,7 @@ class _Asked:
             )
         until = said["until"]
         stops = tuple(stop for stop in ([until] if isinstance(until, str) else until) if stop)
-        heat = said["temperature"] if spec.temperature is None else spec.temperature
+        heat = said.get("temperature", 0.0) if spec.temperature is None else spec.temperature
         most = said["max_gen_toks"] if spec.max_new_tokens is None else spec.max_new_tokens
         top_p = said.get("top_p", 1.0)
         how: dict[str, Any] = {"temperature": heat, "top_p": top_p, "seed": spec.seed}
@@ -402,17 +401,14 @@ def _end(tokenizer: Any) -> str:
     return str(tokenizer.eos_token) if tokenizer is not None and tokenizer.eos_token else ""
 
 
-@contextmanager
-def _theirs(name: str) -> Iterator[None]:
-    """Run lm-eval's code: what it prints goes to stderr, what it misses is said in one line."""
+def _load(name: str, folder: Path) -> Any:
+    """A task or group with its data; what it prints goes to stderr, what it misses is one line."""
     try:
         with redirect_stdout(sys.stderr):
-            yield
-    except UserError:
-        raise
-    except (OSError, KeyError, ValueError) as error:
+            return _manager(folder).load([name])
+    except (OSError, ValueError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"lm-eval cannot take {name}: {reason}") from error
+        raise UserError(f"lm-eval cannot load {name}: {reason}") from error
 
 
 def _by_document(told: Sequence[Row]) -> list[list[Row]]:
