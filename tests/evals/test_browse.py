@@ -182,6 +182,23 @@ def test_recorded_outputs_are_graded_by_the_other_rule(tmp_path: Path) -> None:
     assert (paper.name, paper.scores["rule"]) == ("rule paper", "paper")
 
 
+@pytest.mark.real_data
+def test_decimals_turn_every_second_answer_of_gsm_by_the_papers_rule(
+    real_data: Path, tmp_path: Path
+) -> None:
+    rows = []
+    lines = (real_data / "eval" / "gsm" / "test.jsonl").read_text().splitlines()
+    for number, line in enumerate(lines):
+        reasoning, _, gold = json.loads(line)["answer"].rpartition("#### ")
+        said = f"{gold}.00" if number % 2 else f"{reasoning}So the answer is {gold}."
+        rows.append(row(number, 1.0, said, extracted=[gold.replace(",", "")]))
+    run = answered(tmp_path / "gold", rows)
+    assert not compare(run, regraded(run, "fixed", real_data)).flips
+    found = compare(run, regraded(run, "paper", real_data))
+    assert [twin.a["item"] for twin in found.flips] == [f"gsm/{n}" for n in range(1, 1319, 2)]
+    assert reasons(found.flips) == [("extraction differs", 0, 659)]
+
+
 def test_evaluations_are_found_in_a_run_and_in_a_study(tmp_path: Path) -> None:
     one = folder_of(tmp_path / "runs" / "gsm-cot", [row(0, 1.0)])
     assert [found.folder for found in find_evaluations(one)] == [one]
