@@ -12,10 +12,18 @@ from typing import Any, NamedTuple
 
 from cameleer.core.errors import UserError, unknown
 from cameleer.core.files import read_json
-from cameleer.core.folders import locate
-from cameleer.core.jsonl import read_jsonl
 from cameleer.evals.benchmark import Ask, benchmark_named
-from cameleer.evals.benchmarks import bbh, codex_humaneval, gsm, mmlu, toxigen, truthfulqa, tydiqa
+from cameleer.evals.benchmarks import (
+    alpaca_eval,
+    bbh,
+    codex_humaneval,
+    gsm,
+    human,
+    mmlu,
+    toxigen,
+    truthfulqa,
+    tydiqa,
+)
 
 
 class ItemText(NamedTuple):
@@ -40,8 +48,7 @@ def texts(name: str, data: Path | None) -> list[ItemText]:
     """
     if name not in READERS:
         raise unknown("test set", name, READERS, "cameleer data overlap --help")
-    folder, read = READERS[name]
-    return list(read(folder(data)))
+    return list(READERS[name](benchmark_named(name).folder(data)))
 
 
 def _mmlu(folder: Path) -> Iterator[ItemText]:
@@ -96,60 +103,35 @@ def _toxigen(folder: Path) -> Iterator[ItemText]:
 
 
 def _alpaca_eval(folder: Path) -> Iterator[ItemText]:
-    path = folder / ALPACA_EVAL
-    for number, row in enumerate(_list(read_json(path), path)):
-        question, answer = (_text(row, field, path, number) for field in ("instruction", "output"))
-        yield ItemText(f"alpaca_eval/{number}", question, (answer,))
+    path = folder / alpaca_eval.NATIVE[0]
+    rows = zip(alpaca_eval.items(Ask(folder, "greedy")), read_json(path), strict=True)
+    for number, (item, row) in enumerate(rows):
+        answer = _text(row, "output", path, number)
+        yield ItemText(item.key, item.meta["instruction"], (answer,))
 
 
 def _human(folder: Path) -> Iterator[ItemText]:
-    """The instructions that people judged; the file holds each once for every pair of models."""
-    path, seen = folder / HUMAN, set[str]()
-    for line, row in read_jsonl(path):
-        key = _text(row, "id", path, line - 1, "line")
-        if key not in seen:
-            seen.add(key)
-            yield ItemText(f"human/{key}", _text(row, "prompt", path, line - 1, "line"))
+    for item in human.items(Ask(folder, "greedy")):
+        yield ItemText(item.key, item.meta["instruction"])
 
 
-def _list(value: Any, path: Path, field: str = "", record: int | None = None) -> list[Any]:
-    """The list in a field, or the list that a file is."""
-    found = value if not field else value.get(field) if isinstance(value, dict) else None
-    if not isinstance(found, list):
-        where = f" of record {record}" if record is not None else ""
-        raise UserError(f"is missing or not a list{where}", file=path, field=field or None)
-    return found
-
-
-def _text(row: Any, field: str, path: Path, record: int, unit: str = "record") -> str:
+def _text(row: Any, field: str, path: Path, record: int) -> str:
     """The text in a field of a record, which counts from 0."""
     value = row.get(field) if isinstance(row, dict) else None
     if not isinstance(value, str):
-        if unit == "line":
-            raise UserError("is missing or not text", file=path, line=record + 1, field=field)
         raise UserError(f"is missing or not text in record {record}", file=path, field=field)
     return value
 
 
-def _in(folder: str, *native: str) -> Callable[[Path | None], Path]:
-    return lambda data: locate(data, "eval", folder, native)
-
-
-def _of(name: str) -> Callable[[Path | None], Path]:
-    return lambda data: benchmark_named(name).folder(data)
-
-
-ALPACA_EVAL = "results/text_davinci_003/model_outputs.json"
-HUMAN = "eval_instances_tulu_1.jsonl"
-READERS: dict[str, tuple[Callable[[Path | None], Path], Callable[[Path], Iterator[ItemText]]]] = {
-    "mmlu": (_of("mmlu"), _mmlu),
-    "gsm": (_of("gsm"), _gsm),
-    "bbh": (_of("bbh"), _bbh),
-    "tydiqa": (_of("tydiqa"), _tydiqa),
-    "codex_humaneval": (_of("codex_humaneval"), _humaneval),
-    "truthfulqa": (_of("truthfulqa"), _truthfulqa),
-    "toxigen": (_of("toxigen"), _toxigen),
-    "alpaca_eval": (_in("alpaca_eval", ALPACA_EVAL), _alpaca_eval),
-    "human": (_in("human_eval", HUMAN), _human),
+READERS: dict[str, Callable[[Path], Iterator[ItemText]]] = {
+    "mmlu": _mmlu,
+    "gsm": _gsm,
+    "bbh": _bbh,
+    "tydiqa": _tydiqa,
+    "codex_humaneval": _humaneval,
+    "truthfulqa": _truthfulqa,
+    "toxigen": _toxigen,
+    "alpaca_eval": _alpaca_eval,
+    "human": _human,
 }
-"""Test sets by name: where their files are, and how these are read."""
+"""How the files of each test set are read."""

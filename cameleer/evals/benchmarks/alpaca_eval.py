@@ -34,7 +34,7 @@ def items(ask: Ask) -> list[Item]:
     path = ask.data / NATIVE[0]
     rows = read_json(path)
     if not isinstance(rows, list):
-        raise UserError("is not a JSON list", file=path)
+        raise UserError("is not a list of records", file=path)
     found = []
     for number, row in enumerate(rows):
         for field in ("instruction", "dataset"):

@@ -48,7 +48,7 @@ def test_a_judge_finds_the_instruction_as_it_was(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("rows", "said"),
-    [({}, "not a JSON list"), ([ROWS[0], {"dataset": "a"}], "field 'instruction'.*record 1")],
+    [({}, "not a list of records"), ([ROWS[0], {"dataset": "a"}], "field 'instruction'.*record 1")],
 )
 def test_broken_files_are_named(tmp_path: Path, rows: object, said: str) -> None:
     with pytest.raises(UserError, match=said):
