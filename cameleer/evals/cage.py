@@ -1,6 +1,6 @@
 r"""The inside of the sandbox: a process that puts up the layers, runs a program, and keeps time.
 
-    python -I -S -c "…; import cage; cage.main()" \
+    python -I -S -c "…; import cage, exchange; …; cage.main()" \
         FOLDER MEMORY SECONDS READABLE HIDDEN WITHOUT
 
 For each job it forks a process, which leaves for namespaces of its own and forks twice: the tests'
@@ -196,7 +196,8 @@ def _become_nobody() -> bool:
         with open(os.__file__, "rb"):  # noqa: PTH123
             pass
     except OSError:
-        os.seteuid(0)
+        with contextlib.suppress(OSError):
+            os.seteuid(0)
         return False
     os.seteuid(0)
     os.setgroups([])
@@ -508,7 +509,6 @@ def run_one(
 def main() -> None:
     """A process for each job that comes, one after the other, until no more can come."""
     arguments = [json.loads(argument) for argument in sys.argv[1:]]
-    importlib.import_module("exchange")  # once, for all that are forked
     jobs = select.poll()
     jobs.register(0, select.POLLIN)
     while jobs.poll()[0][1] & select.POLLIN:

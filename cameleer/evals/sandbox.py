@@ -39,6 +39,7 @@ from typing import Any
 from cameleer.core.cores import cores
 from cameleer.core.errors import UserError
 from cameleer.evals.cage import PATIENCE, STARTUP
+from cameleer.evals.exchange import MOST
 
 MEMORY = 1 << 30  # bytes of address space
 TIMEOUT = 3.0  # seconds, as in the paper (its Codex-Eval)
@@ -126,7 +127,8 @@ class _Warden:
         self.folder = tempfile.mkdtemp(prefix="cameleer-cage-")
         self.patience = 2 * STARTUP + PATIENCE * timeout
         home = str(Path(__file__).parent)
-        script = f"import sys; sys.path.insert(0, {home!r}); import cage; cage.main()"
+        load = f"import sys; sys.path.insert(0, {home!r}); import cage, exchange"
+        script = f"{load}; del sys.path[0]; cage.main()"
         given = (self.folder, memory, timeout, *_files(), list(without))
         self.process = subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", script, *map(json.dumps, given)],
@@ -153,8 +155,11 @@ class _Warden:
     def judge(self, program: Program) -> Verdict:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
+        job = json.dumps(asdict(program)).encode() + b"\n"
+        if len(job) > MOST:
+            return Verdict(False, f"failed: a program of over {MOST >> 20} MiB", level())
         with contextlib.suppress(BrokenPipeError):
-            self.process.stdin.write(json.dumps(asdict(program)).encode() + b"\n")
+            self.process.stdin.write(job)
             self.process.stdin.flush()
         ready = select.select([self.process.stdout], [], [], self.patience)[0]
         said = self.process.stdout.readline() if ready else b""

@@ -235,6 +235,7 @@ def test_many_at_a_time_in_order_and_nothing_left(
 
 def test_a_large_program_reaches_the_cage_whole() -> None:
     assert run_program(alone(f"x = {'y' * 300_000!r}\nassert len(x) == 300_000")).passed
+    assert run_program(alone("#" * (17 << 20))).reason == "failed: a program of over 16 MiB"
 
 
 def test_a_cage_that_does_not_stand_is_no_failed_program(monkeypatch: pytest.MonkeyPatch) -> None:
