@@ -13,6 +13,7 @@ import importlib.metadata
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,20 +25,29 @@ from lm_eval.tasks import TaskManager  # type: ignore[import-not-found,unused-ig
 NAME = "given_prompts"
 
 
-def task(questions: str) -> dict[str, Any]:
+def task(job: dict[str, Any]) -> dict[str, Any]:
     """The task, as its YAML file would say it."""
-    return {
+    given = {
         "task": NAME,
         "dataset_path": "json",
-        "dataset_kwargs": {"data_files": {"test": questions}},
+        "dataset_kwargs": {"data_files": {"test": job["questions"]}},
         "test_split": "test",
-        "output_type": "multiple_choice",
         "doc_to_text": "prompt",
-        "doc_to_choice": [" A", " B", " C", " D"],
         "doc_to_target": "target",
         "target_delimiter": "",
         "num_fewshot": 0,
-        "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
+    }
+    if job["label"].startswith("mmlu"):
+        return given | {
+            "output_type": "multiple_choice",
+            "doc_to_choice": [" A", " B", " C", " D"],
+            "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
+        }
+    until = {"until": job["stop"], "max_gen_toks": job["new_tokens"], "do_sample": False}
+    return given | {
+        "output_type": "generate_until",
+        "generation_kwargs": until,
+        "metric_list": [{"metric": "bypass", "aggregation": "bypass", "higher_is_better": True}],
     }
 
 
@@ -45,26 +55,31 @@ def answer(job: dict[str, Any]) -> dict[str, Any]:
     """Evaluate the task; returns the answers and the time of each part."""
     began = time.perf_counter()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = HFLM(pretrained=job["base"], dtype="bfloat16", batch_size=job["batch"], device=device)
+    dtype = {"bf16": "bfloat16", "fp32": "float32"}[job["precision"]]
+    model = HFLM(pretrained=job["base"], dtype=dtype, batch_size=job["batch"], device=device)
     loaded, answering = time.perf_counter(), 0.0
-    of_theirs = model.loglikelihood
 
-    def timed(*args: Any, **kwargs: Any) -> Any:
-        nonlocal answering
-        start = time.perf_counter()
-        try:
-            return of_theirs(*args, **kwargs)
-        finally:
-            answering += time.perf_counter() - start
+    def timed(method: Callable[..., Any]) -> Callable[..., Any]:
+        def measured(*args: Any, **kwargs: Any) -> Any:
+            nonlocal answering
+            start = time.perf_counter()
+            try:
+                return method(*args, **kwargs)
+            finally:
+                answering += time.perf_counter() - start
 
-    model.loglikelihood = timed
+        return measured
+
+    model.loglikelihood = timed(model.loglikelihood)
+    model.generate_until = timed(model.generate_until)
     found = simple_evaluate(
         model=model,
-        tasks=[task(job["questions"])],
+        tasks=[task(job)],
         task_manager=TaskManager(include_defaults=False),
         bootstrap_iters=0,
         log_samples=True,
     )
+    one = chosen if job["label"].startswith("mmlu") else written
     return {
         "load_seconds": loaded - began,
         "answer_seconds": answering,
@@ -76,15 +91,25 @@ def answer(job: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def one(row: dict[str, Any]) -> dict[str, Any]:
-    """A sample of lm-eval: the prompt as sent, what was chosen, whether it was right."""
+def sent(row: dict[str, Any]) -> str:
+    """The prompt of a sample of lm-eval, which is one and the same for all choices."""
     arguments = row["arguments"]
-    sent = arguments.values() if isinstance(arguments, dict) else arguments
-    texts = {next(iter(one.values())) if isinstance(one, dict) else one[0] for one in sent}
-    (prompt,) = texts  # one and the same for all choices
+    calls = arguments.values() if isinstance(arguments, dict) else arguments
+    texts = {next(iter(one.values())) if isinstance(one, dict) else one[0] for one in calls}
+    (prompt,) = texts
+    return str(prompt)
+
+
+def chosen(row: dict[str, Any]) -> dict[str, Any]:
+    """What was chosen, and whether it was right."""
     logprobs = [response[0] for response in row["filtered_resps"]]
-    chosen = max(range(4), key=logprobs.__getitem__)
-    return {"prompt": prompt, "chosen": chosen, "logprobs": logprobs, "right": row["acc"]}
+    best = max(range(4), key=logprobs.__getitem__)
+    return {"prompt": sent(row), "chosen": best, "logprobs": logprobs, "right": row["acc"]}
+
+
+def written(row: dict[str, Any]) -> dict[str, Any]:
+    """What was written; Cameleer grades it."""
+    return {"prompt": sent(row), "output": row["resps"][0][0]}
 
 
 if __name__ == "__main__":

@@ -26,6 +26,16 @@ def test_agreement_counts_choices_and_the_distance_of_log_probabilities() -> Non
     assert said == {"same_prompts": True, "same_choice": 1, "logprobs_apart": 0.25}
 
 
+def test_agreement_of_texts_counts_what_was_read_out_of_them_beside() -> None:
+    said = {"prompt": "p", "output": "It is 7.", "extracted": "7"}
+    mine = {f"gsm/{n}": dict(said) for n in range(4)}
+    other = {key: dict(one) for key, one in mine.items()}
+    other["gsm/1"]["output"] = "7"
+    other["gsm/2"] |= {"output": "8", "extracted": "8"}
+    found = bench_eval.agreement("lm-eval", mine, other)
+    assert found == {"same_prompts": True, "same_output": 2, "same_extracted": 3}
+
+
 def test_other_prompts_and_other_questions_are_found_out() -> None:
     mine = answers("a", "b")
     assert not bench_eval.agreement("lm-eval", mine, answers("a", "b "))["same_prompts"]
