@@ -8,6 +8,7 @@ batch: a batch follows from the list of requests, but what it is computed with b
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import importlib
 import multiprocessing
@@ -257,6 +258,7 @@ class _There:
         gpus = _gpus(rank, arguments["tensor_parallel_size"])
         fresh.Process(target=_serve, args=(end, gpus, folder, arguments)).start()
         end.close()
+        atexit.register(self.pipe.close)  # before Python waits for the process, which waits for us
 
     @property
     def room(self) -> int:
