@@ -139,7 +139,9 @@ def eval_run(
     data: DataOption = None,
     limit: Annotated[int | None, typer.Option(min=1, help="A sample of so many items.")] = None,
     format: Annotated[Form | None, typer.Option(help="[default: the setting's own]")] = None,
-    rule: RuleOption = Rule.fixed,
+    rule: Annotated[
+        Rule | None, typer.Option(help="The paper's code to the letter, or mended [default].")
+    ] = None,
     engine: Annotated[
         str | None, typer.Option(help="What answers; `eval engines` lists them.")
     ] = None,
@@ -151,7 +153,7 @@ def eval_run(
     max_new_tokens: Annotated[int | None, typer.Option(min=1)] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="As an engine option.")] = None,
     precision: Annotated[str | None, typer.Option(help="As an engine option.")] = None,
-    seed: int = 42,
+    seed: Annotated[int | None, typer.Option(help="Of sampled outputs. [default: 42]")] = None,
     template: TemplateOption = None,
     reviewer: ReviewerOption = None,
     allow_code_execution: AllowCode = None,
@@ -176,13 +178,13 @@ def eval_run(
 
     flags = {"batch_size": batch_size, "precision": precision}
     given = {name: value for name, value in flags.items() if value is not None}
-    chosen = choose(model, engine, given, engine_option or (), rule.value)
+    chosen = choose(model, engine, given, engine_option or (), (rule or Rule.fixed).value)
     identity = chosen.identity()
     chosen_suite = suite_of(benchmarks or (), suite)
     declared = chosen_suite.without(without or ())
     models = reviewers_given([spec.benchmark for spec in declared], reviewer or ())
     changes = {
-        "rule": rule.value,
+        "rule": rule.value if rule else None,
         "format": format.value if format else None,
         "limit": limit,
         "samples": samples,

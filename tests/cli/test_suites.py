@@ -15,7 +15,7 @@ SUITE = """
 benchmarks:
   - {benchmark: mmlu:0-shot, limit: 6}
   - {benchmark: gsm:cot, limit: 2}
-  - {benchmark: human, limit: 2, max_new_tokens: 4}
+  - {benchmark: human, limit: 2, max_new_tokens: 4, rule: paper}
 averages:
   average: [mmlu:0-shot, gsm:cot, human:greedy]
 """
@@ -73,6 +73,7 @@ def test_one_benchmark_that_fails_stops_no_other(run: Any, tmp_path: Path) -> No
     assert err.strip().splitlines()[-1].startswith("error: ")
     mmlu, human = facts["scores"]
     assert (mmlu["n"], human["n"]) == (6, 2)
+    assert (mmlu["rule"], human["rule"]) == ("fixed", "paper")
     assert "value" not in human
     (average,) = facts["averages"]
     assert average["missing"] == ["gsm:cot", "human:greedy"]

@@ -12,7 +12,14 @@ from cameleer.evals.suite import Suite, averages, mean_of_tasks, named_suites, s
 from cameleer.results.stats import mean_interval
 from cameleer.results.store import Evaluation
 
-V2 = "mmlu:0-shot gsm:cot bbh:cot tydiqa:gold codex_humaneval:pass@10 alpaca_eval:greedy".split()
+V2 = [
+    "mmlu:0-shot",
+    "gsm:cot",
+    "bbh:cot",
+    "tydiqa:gold",
+    "codex_humaneval:pass@10",
+    "alpaca_eval:greedy",
+]
 TABLE_3 = """
 49.7 4.0 4.5 50.2 12.9 4.2 = 20.9
 44.2 40.0 41.9 47.8 23.7 6.0 = 33.9
@@ -174,3 +181,35 @@ def test_a_suite_of_ones_own_is_checked(tmp_path: Path, text: str, said: str) ->
         suite_named(str(path))
     with pytest.raises(UserError, match="did you mean"):
         suite_named("camel")
+
+
+@pytest.mark.real_data
+def test_messages_to_api_models_are_those_of_the_paper(real_data: Path, tmp_path: Path) -> None:
+    """GSM's message ends in the cue; MMLU's is the plain prompt, without a cue of ours."""
+    import random
+
+    from cameleer.engines.openai import Options, make
+    from cameleer.evals.benchmarks.gsm import exemplars
+    from cameleer.evals.runner import _Run
+
+    engine = make("m@http://127.0.0.1:9/v1", Options(api="chat", cache=tmp_path), {"model": "m"})
+    specs = {spec.benchmark: spec for spec in suite_named("camels-api").benchmarks}
+
+    def messages(label: str) -> list[str]:
+        spec = specs[label].model_copy(update={"rule": "paper"})
+        requests = _Run(spec, engine, real_data).requests
+        assert not any(request.stop for request in requests)
+        (sent,) = zip(*(engine._messages(request)["messages"] for request in requests), strict=True)
+        assert {message["role"] for message in sent} == {"user"}
+        return [message["content"] for message in sent]
+
+    folder = real_data / "eval" / "gsm"
+    questions = [json.loads(line)["question"].strip() for line in (folder / "test.jsonl").open()]
+    prefix = "Answer the following questions.\n\n" + "".join(
+        f"Question: {row['question']}\nAnswer: {row['cot_answer']}\n\n" for row in exemplars(folder)
+    )
+    sampled = random.Random(42).sample(questions, 200)
+    assert messages("gsm:cot") == [f"{prefix}Question: {one}\nAnswer:" for one in sampled]
+    mmlu = messages("mmlu:0-shot")
+    assert len(mmlu) == 14_042
+    assert all(message.endswith("\nAnswer:") for message in mmlu)
