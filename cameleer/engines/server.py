@@ -158,6 +158,7 @@ class Server:
         """
         key = key_of(endpoint, body)
         if (row := self.answers.get(key)) is not None:
+            self.answered += 1  # it is the right server, then
             return Reply.from_row(row)
         said = ""
         for tried in range(1, self.limits.tries + 1):
