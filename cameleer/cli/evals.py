@@ -178,8 +178,6 @@ def eval_run(
 
     flags = {"batch_size": batch_size, "precision": precision}
     given = {name: value for name, value in flags.items() if value is not None}
-    chosen = choose(model, engine, given, engine_option or (), (rule or Rule.fixed).value)
-    identity = chosen.identity()
     chosen_suite = suite_of(benchmarks or (), suite)
     declared = chosen_suite.without(without or ())
     models = reviewers_given([spec.benchmark for spec in declared], reviewer or ())
@@ -197,6 +195,10 @@ def eval_run(
         changed(spec, **changes, reviewers=own or None)
         for spec, own in zip(declared, models, strict=True)
     ]
+    all_paper = all(spec.rule == "paper" for spec in specs)
+    options = engine_option or ()
+    chosen = choose(model, engine, given, options, "paper" if all_paper else "fixed")
+    identity = chosen.identity()
     # All before the first is asked: what is missing for the last is told at once.
     stages = [
         eval_stage(spec, identity, data, out_folder(output / spec.benchmark.replace(":", "-")))
