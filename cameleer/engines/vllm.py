@@ -234,6 +234,7 @@ class _Here:
                 hint = "its log is above; VLLM_LOGGING_LEVEL=INFO tells more"
                 raise UserError(f"vLLM cannot load {folder}: {reason}", hint=hint) from None
         self.room = int(self.model.llm_engine.model_config.max_model_len)
+        atexit.register(self.model.llm_engine.engine_core.shutdown, timeout=10.0)
         self.said: list[Said] = []
 
     def ask(self, jobs: list[Job]) -> None:

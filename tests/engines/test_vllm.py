@@ -35,7 +35,8 @@ class Model:
         Model.asked, Model.arguments = [], arguments
         print("a library that talks")
         length = SimpleNamespace(max_model_len=arguments["max_model_len"] or 64)
-        self.llm_engine = SimpleNamespace(model_config=length)
+        core = SimpleNamespace(shutdown=lambda timeout: None)
+        self.llm_engine = SimpleNamespace(model_config=length, engine_core=core)
 
     def generate(self, prompts: list[Any], how: list[Any], use_tqdm: bool) -> list[Any]:
         return [self.one(p["prompt_token_ids"], h) for p, h in zip(prompts, how, strict=True)]
