@@ -169,6 +169,9 @@ class Server:
                 said, asked = self._shown(error), getattr(error, "wait", 0.0)
                 if asked > MOST_ASKED:
                     raise self._stop(f"{said}, to wait {asked:.0f} s", "try later") from None
+                absent = isinstance(error, httpx2.ConnectError) and not self.answered
+                if absent and tried >= LOST:
+                    break  # a wrong address is told soon
                 if tried < self.limits.tries:
                     self.retried += 1
                     if self.retried == 1:
@@ -178,7 +181,7 @@ class Server:
             self.answers.put(key, reply.to_row())
             self.answered, self.lost = self.answered + 1, 0
             return reply
-        raise self._lost(item, f"{said} (and so {self.limits.tries} times)", of_server=True)
+        raise self._lost(item, f"{said} (and so {tried} times)", of_server=True)
 
     async def _try(
         self, item: str, endpoint: str, body: dict[str, Any], most: tuple[int, int], read: Read
