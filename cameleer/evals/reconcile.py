@@ -18,7 +18,7 @@ from cameleer.core.errors import UserError, unknown
 from cameleer.core.jsonl import read_jsonl
 
 WORDS = 5  # of a run that tells documents apart
-LEAST = 0.5  # of a document's runs must be in the prompt that it is matched with
+LEAST = 0.5  # of the runs of one of a document's texts must be in the prompt it is matched with
 WORD = re.compile(r"\w+")
 CAUSES = {
     "prompt": "asked with another prompt, and answered otherwise",
@@ -154,20 +154,12 @@ def _by_words(ours: dict[str, Row], theirs: dict[int, Row]) -> dict[str, int]:
     for item, row in ours.items():
         for run in _runs(row["prompt"]):
             holders[run].add(item)
-    likely = []
-    for document, row in theirs.items():
-        runs = {run for text in _texts(row["doc"]) for run in _runs(text)}
-        weight: dict[str, float] = defaultdict(float)
-        hits: Counter[str] = Counter()
-        for run in runs:
-            for item in holders.get(run, ()):
-                weight[item] += 1 / len(holders[run])
-                hits[item] += 1
-        likely += [
-            (value, item, document)
-            for item, value in weight.items()
-            if hits[item] >= LEAST * len(runs)
-        ]
+    likely = [
+        (value, item, document)
+        for document, row in theirs.items()
+        for text in _texts(row["doc"])
+        for item, value in _sharing(_runs(text), holders)
+    ]
     found: dict[str, int] = {}
     taken: set[int] = set()
     for _, item, document in sorted(likely, key=lambda one: (-one[0], one[1], one[2])):
@@ -175,6 +167,17 @@ def _by_words(ours: dict[str, Row], theirs: dict[int, Row]) -> dict[str, int]:
             found[item] = document
             taken.add(document)
     return found
+
+
+def _sharing(runs: set[str], holders: dict[str, set[str]]) -> Iterable[tuple[str, float]]:
+    """Items that have LEAST of a text's runs, and how much that says."""
+    weight: dict[str, float] = defaultdict(float)
+    hits: Counter[str] = Counter()
+    for run in runs:
+        for item in holders.get(run, ()):
+            weight[item] += 1 / len(holders[run])
+            hits[item] += 1
+    return [(item, value) for item, value in weight.items() if hits[item] >= LEAST * len(runs)]
 
 
 def _runs(text: str) -> set[str]:

@@ -18,6 +18,7 @@ QUESTIONS = (
     "A well gives forty litres an hour. How many litres does it give in half a day?",
     "A nomad sells five of his thirty goats. How many goats has he left in the evening?",
 )
+WORKED = "First one reads the question twice, then one counts slowly, and so it is. #### 36"
 SHOTS = "Question: How many humps do two camels of the northern kind have?\nAnswer: 4\n\n"
 
 
@@ -38,7 +39,7 @@ def theirs(
     asked = prompt or f"{SHOTS}Question: {QUESTIONS[number]}\nAnswer:"
     return {
         "doc_id": number + 100,
-        "doc": {"question": QUESTIONS[number], "answer": "It is so. #### 36"},
+        "doc": {"question": QUESTIONS[number], "answer": WORKED},
         "target": "36",
         "arguments": {"gen_args_0": {"arg_0": asked, "arg_1": {"until": ["Question:"]}}},
         "resps": [[output]],
