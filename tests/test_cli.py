@@ -132,10 +132,10 @@ def test_every_command_answers_in_json(name: str) -> None:
 
 CONTRACT = {
     "models": ["ls", "get"],
-    "data": ["ls", "convert", "stats", "render", "show"],
+    "data": ["ls", "fetch", "convert", "stats", "render", "show", "overlap"],
     "mix": ["ls", "plan", "build"],
-    "train": ["run"],
-    "eval": ["ls", "prompts", "run", "grade"],
+    "train": ["plan", "run", "proof"],
+    "eval": ["ls", "prompts", "run", "grade", "show", "diff"],
     "study": ["plan", "run", "status", "report"],
 }
 

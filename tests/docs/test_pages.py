@@ -17,6 +17,8 @@ from cameleer.core.config import load_config
 from cameleer.data.mix.config import MixConfig
 from cameleer.data.source import all_sources
 from cameleer.evals.benchmark import all_benchmarks
+from cameleer.evals.suite import Suite
+from cameleer.evals.suite import Suite
 from cameleer.study.study import load_study
 from cameleer.train.config import TrainConfig
 
@@ -68,7 +70,7 @@ def commands() -> Iterator[tuple[str, str]]:
     """Every command line of cameleer's that a page shows, with the page's name."""
     for page in PAGES:
         for body in blocks(page, "sh", "console"):
-            for line in body.splitlines():
+            for line in body.replace("\\\n", " ").splitlines():
                 text = line.removeprefix("$ ").partition(" #")[0].strip()
                 if text.startswith("cameleer "):
                     yield names(page), text
@@ -116,6 +118,8 @@ def test_configurations_can_be_read(page: str, text: str, tmp_path: Path) -> Non
         load_study(file)
     elif "parts" in fields:
         load_config(file, MixConfig)
+    elif "averages" in fields:
+        load_config(file, Suite)
     else:
         load_config(file, TrainConfig)
 
