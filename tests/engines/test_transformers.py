@@ -217,6 +217,23 @@ def test_an_output_may_be_as_long_as_the_context_has_room(
     assert (answer.finish, answer.new_tokens) == ([finish], room)
 
 
+def test_an_empty_prompt_begins_with_the_token_that_texts_begin_with(
+    engine: MakeEngine, tiny_model: Callable[[str], Path]
+) -> None:
+    made = engine()
+    theirs = load_model(tiny_model("llama"), torch.float32, "eager")
+    asked = [Request("w", "", max_new_tokens=6), Request("s", "", choices=WORDS, scoring="sum")]
+    found = answers(made, asked)
+    start = torch.tensor([[made.tokenizer.bos_token_id]])
+    whole = theirs.generate(start, max_new_tokens=6, do_sample=False, pad_token_id=2)
+    assert found["w"].outputs == [made.tokenizer.decode(whole[0, 1:], skip_special_tokens=True)]
+    ids = made.tokenizer(WORDS[0], return_tensors="pt")["input_ids"]
+    with torch.no_grad():
+        every = theirs(input_ids=torch.cat([start, ids], 1)).logits[0, :-1].log_softmax(-1)
+    wanted = float(every.gather(1, ids[0, :, None]).sum())
+    assert found["s"].logprobs[0] == pytest.approx(wanted, abs=1e-4)
+
+
 def test_what_the_context_has_no_room_for_is_counted_and_told(
     tiny_model: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
