@@ -18,7 +18,6 @@ from cameleer.data.mix.config import MixConfig
 from cameleer.data.source import all_sources
 from cameleer.evals.benchmark import all_benchmarks
 from cameleer.evals.suite import Suite
-from cameleer.evals.suite import Suite
 from cameleer.study.study import load_study
 from cameleer.train.config import TrainConfig
 
