@@ -234,8 +234,12 @@ class _Here:
                 hint = "its log is above; VLLM_LOGGING_LEVEL=INFO tells more"
                 raise UserError(f"vLLM cannot load {folder}: {reason}", hint=hint) from None
         self.room = int(self.model.llm_engine.model_config.max_model_len)
-        atexit.register(self.model.llm_engine.engine_core.shutdown, timeout=10.0)
+        atexit.register(self.close)
         self.said: list[Said] = []
+
+    def close(self) -> None:
+        """End vLLM's own processes, for which Python would wait."""
+        self.model.llm_engine.engine_core.shutdown(timeout=10.0)
 
     def ask(self, jobs: list[Job]) -> None:
         """Answer jobs; `take` hands the answers out."""
@@ -293,10 +297,13 @@ def _serve(pipe: Any, gpus: str | None, folder: str, arguments: dict[str, Any]) 
         os.environ["CUDA_VISIBLE_DEVICES"] = gpus
     try:
         model = _Here(folder, arguments)
-        pipe.send(model.room)
-        while True:
-            model.ask(pipe.recv())
-            pipe.send(model.take())
+        try:
+            pipe.send(model.room)
+            while True:
+                model.ask(pipe.recv())
+                pipe.send(model.take())
+        finally:
+            model.close()
     except UserError as error:
         pipe.send(error)
     except (EOFError, KeyboardInterrupt):
