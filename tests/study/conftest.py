@@ -63,7 +63,7 @@ def declare(random_model: Path, tmp_path: Path) -> Declare:
                 "precision": "fp32",
                 "save_steps": 5,
             },
-            "engine": {"precision": "fp32", "batch_size": 2},
+            "engine": {"precision": "fp32", "batch_size": 1},
             "benchmarks": ["mmlu:0-shot", {"benchmark": "gsm:cot", "max_new_tokens": 24}],
         }
         path = tmp_path / "study.yaml"

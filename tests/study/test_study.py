@@ -239,9 +239,12 @@ def study_run(file: Path, folder: Path) -> subprocess.Popen[str]:
 
 
 def log_of(folder: Path, kind: str) -> Path | None:
-    """The log of tuned models' work at `kind` that is under way, if it holds a line."""
-    name = {"train": "metrics.jsonl", "eval": "samples.jsonl"}[kind]
-    logs = folder.glob(f"{kind}/.random--*.partial/{name}")
+    """The log of models' work at `kind` that is under way, if it holds a line.
+
+    Of evaluations that of GSM: it writes its answers in several batches, and a kill finds it at it.
+    """
+    name, log = {"train": ("", "metrics.jsonl"), "eval": ("gsm", "samples.jsonl")}[kind]
+    logs = folder.glob(f"{kind}/.random--*{name}*.partial/{log}")
     return next((log for log in logs if b"\n" in log.read_bytes()), None)
 
 
