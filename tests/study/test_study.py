@@ -243,8 +243,8 @@ def log_of(folder: Path, kind: str) -> Path | None:
 
     Of evaluations that of GSM: it writes its answers in several batches, and a kill finds it at it.
     """
-    name, log = {"train": ("", "metrics.jsonl"), "eval": ("gsm", "samples.jsonl")}[kind]
-    logs = folder.glob(f"{kind}/.random--*{name}*.partial/{log}")
+    name, log = {"train": ("*", "metrics.jsonl"), "eval": ("*gsm*", "samples.jsonl")}[kind]
+    logs = folder.glob(f"{kind}/.random--{name}.partial/{log}")
     return next((log for log in logs if b"\n" in log.read_bytes()), None)
 
 
