@@ -68,12 +68,21 @@ def main() -> None:
     if given.paper:
         systems.append(System(PAPER, python, script="sft_paper"))
     data, common = prepared(given, work)
-    found = {system.name: measure(system, common, work, given.threads) for system in systems}
+    found, failed = {}, {}
+    for system in systems:
+        try:
+            found[system.name] = measure(system, common, work, given.threads)
+        except UserError as error:  # a peer that ran out of memory, say, does not undo the others
+            if system.python is None:
+                raise
+            failed[system.name] = str(error)
+            warn(str(error))
     losses = scored(found, data["base"], work, given.threads)
     report = {
         "machine": facts,
         "settings": {**common, "model": given.model},
         "data": data["counts"],
+        "failed": failed,
         "held_out_loss_before": losses.pop("base")[0],
         "systems": [summary(*pair) | held_out(*losses[pair[0]]) for pair in found.items()],
     }
