@@ -64,7 +64,10 @@ def model_fingerprint(folder: Path) -> str:
 
 
 def load_tokenizer(model: str) -> Any:
-    """The fast tokenizer of MODEL; no code that comes with it is run."""
+    """The fast tokenizer of MODEL; no code that comes with it is run.
+
+    It neither cuts nor pads, whatever its file says: some keep the limits of whoever saved them.
+    """
     return _load_tokenizer(model_folder(model))
 
 
@@ -77,6 +80,9 @@ def _load_tokenizer(folder: Path) -> Any:
         except (OSError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
             raise UserError(f"no tokenizer can be read: {reason}", file=folder) from None
+    if tokenizer.is_fast:
+        tokenizer.backend_tokenizer.no_truncation()
+        tokenizer.backend_tokenizer.no_padding()
     return tokenizer
 
 

@@ -178,3 +178,19 @@ def test_precision() -> None:
     assert device_and_dtype("fp32")[1] == torch.float32
     assert device_and_dtype("bf16")[1] == torch.bfloat16
     assert device_and_dtype("auto")[1] in (torch.float32, torch.bfloat16)
+
+
+def test_a_tokenizer_neither_cuts_nor_pads(folder: Path, tmp_path: Path) -> None:
+    """Else what is saved would tell whether anything had been tokenised: both are kept in it."""
+    from transformers import AutoTokenizer
+
+    theirs = AutoTokenizer.from_pretrained(folder)
+    theirs.backend_tokenizer.enable_truncation(4)
+    theirs.backend_tokenizer.enable_padding(length=9)
+    theirs.save_pretrained(folder)
+    ours = load_tokenizer(str(folder))
+    text = "Where does the camel live?"
+    assert ours.backend_tokenizer.encode(text).ids == ours(text)["input_ids"]
+    ours.save_pretrained(tmp_path / "saved")
+    saved = json.loads((tmp_path / "saved" / "tokenizer.json").read_text())
+    assert (saved["truncation"], saved["padding"]) == (None, None)
