@@ -15,6 +15,7 @@ from cameleer.model.load import (
     device_and_dtype,
     load_model,
     load_tokenizer,
+    load_whole,
     model_fingerprint,
     model_folder,
     quiet,
@@ -198,24 +199,7 @@ def _device(folder: Path) -> Any:
 
 def _load_classifier(folder: Path, dtype: Any) -> Any:
     with quiet():
-        from safetensors import SafetensorError
         from transformers import AutoModelForSequenceClassification
 
-        try:
-            model, found = AutoModelForSequenceClassification.from_pretrained(
-                folder,
-                dtype=dtype,
-                use_safetensors=True,
-                trust_remote_code=False,
-                output_loading_info=True,
-            )
-        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise UserError(f"no classifier can be read: {reason}", file=folder) from None
-    if missing := sorted(found["missing_keys"]):
-        raise UserError(
-            f"{len(missing)} weights are missing, such as {missing[0]}",
-            file=folder,
-            hint="the folder is not whole, or it is no classifier",
-        )
-    return model.eval()
+    names = ("classifier", "classifier")
+    return load_whole(AutoModelForSequenceClassification, folder, names, dtype=dtype)

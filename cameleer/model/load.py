@@ -106,28 +106,44 @@ def load_model(
             "holds no safetensors weights", file=folder, hint="convert it: pickled weights run code"
         )
     with quiet():
-        from safetensors import SafetensorError
         from transformers import AutoModelForCausalLM
 
+    return load_whole(
+        AutoModelForCausalLM,
+        folder,
+        ("model", "causal language model"),
+        dtype=dtype,
+        attn_implementation=attention,
+        quantization_config=quantization,
+        device_map=device and {"": device},
+    )
+
+
+def load_whole(auto: Any, folder: Path, names: tuple[str, str], **options: Any) -> Any:
+    """What transformers' class `auto` reads from a folder, in evaluation mode.
+
+    names: what it is, short and in full; options: of `from_pretrained`. Raises UserError for what
+    cannot be read, or lacks some of its weights.
+    """
+    with quiet():
+        from safetensors import SafetensorError
+
         try:
-            model, found = AutoModelForCausalLM.from_pretrained(
+            model, found = auto.from_pretrained(
                 folder,
-                dtype=dtype,
-                attn_implementation=attention,
-                quantization_config=quantization,
-                device_map=device and {"": device},
                 use_safetensors=True,
                 trust_remote_code=False,
                 output_loading_info=True,
+                **options,
             )
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             reason = str(error).strip().splitlines()[0]
-            raise UserError(f"no model can be read: {reason}", file=folder) from None
+            raise UserError(f"no {names[0]} can be read: {reason}", file=folder) from None
     if missing := sorted(found["missing_keys"]):
         raise UserError(
             f"{len(missing)} weights are missing, such as {missing[0]}",
             file=folder,
-            hint="the folder is not whole, or it is no causal language model",
+            hint=f"the folder is not whole, or it is no {names[1]}",
         )
     return model.eval()
 
