@@ -68,11 +68,19 @@ for n in range(20000): open(f"empty{n}", "w").close()""",
     "signal to the grader": "os.kill(PARENT, 0)",
     "signal to the parent": "os.kill(os.getppid(), 0)",
     "signal to all": "os.kill(-1, 0)",
+    "signal by way of a pipe": "fcntl.fcntl(os.pipe()[0], fcntl.F_SETOWN, PARENT)",
+    "signal by way of a socket": """
+fcntl.ioctl(socket.socketpair()[0], 0x8901, struct.pack('i', PARENT))""",
+    "borrowing a descriptor": "refused(libc.syscall(438, libc.syscall(434, PARENT, 0), 0, 0) < 0)",
+    "slowing the grader": "os.sched_setscheduler(PARENT, os.SCHED_IDLE, os.sched_param(0))",
     "leaving the process group": "os.setsid() if os.getpid() != os.getsid(0) else os.setpgid(0, 0)",
     "loopback": "socket.create_connection(('127.0.0.1', PORT), 1)",
     "the internet": "socket.socket(socket.AF_INET, socket.SOCK_DGRAM).connect(('8.8.8.8', 53))",
     "unix socket": "socket.socket(socket.AF_UNIX).connect(UNIX)",
     "abstract unix socket": "socket.socket(socket.AF_UNIX).connect(chr(0) + UNIX)",
+    "datagrams of a pair of sockets": """
+pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+pair[0].sendto(b"x", chr(0) + UNIX + "/datagrams")""",
     "listening": "socket.create_server(('', 0))",
     "raw socket": "socket.socket(socket.AF_PACKET, socket.SOCK_RAW)",
     "os.system": "refused(os.system('true'))",
@@ -246,7 +254,7 @@ def answer(a, b):
 }
 
 _PRELUDE = """
-import ctypes, os, re, resource, socket, subprocess, sys, time
+import ctypes, fcntl, os, re, resource, socket, struct, subprocess, sys, time
 libc = ctypes.CDLL(None)
 def refused(status):
     if status: raise PermissionError(status)
@@ -319,11 +327,13 @@ def _scene() -> Iterator[tuple[Path, str]]:
             socket.create_server(("127.0.0.1", 0)) as server,
             socket.socket(socket.AF_UNIX) as local,
             socket.socket(socket.AF_UNIX) as abstract,
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as datagrams,
         ):
             local.bind(unix)
             local.listen()
             abstract.bind("\0" + unix)
             abstract.listen()
+            datagrams.bind(f"\0{unix}/datagrams")
             facts = names | {"PORT": server.getsockname()[1], "PARENT": os.getpid()}
             os.environ[SECRET] = "secret"
             try:

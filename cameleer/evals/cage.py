@@ -97,8 +97,26 @@ REFUSED = {
     "add_key": (248, 217),
     "request_key": (249, 218),
     "keyctl": (250, 219),
+    "pidfd_open": (434, 434),  # what reaches into another process of the same user
+    "pidfd_getfd": (438, 438),
+    "process_madvise": (440, 440),
+    "kcmp": (312, 272),
+    "migrate_pages": (256, 238),
+    "move_pages": (279, 239),
+    "sched_setparam": (142, 118),
+    "sched_setscheduler": (144, 119),
+    "sched_setaffinity": (203, 122),
+    "sched_setattr": (314, 274),
+    "ioprio_set": (251, 30),
+    "modify_ldt": (154, None),
 }
 CLONE, CLONE3, PRLIMIT = (56, 220), (435, 435), (302, 261)
+# Whose second argument must not be one of these: they have signals sent to any process.
+ORDERS = {
+    "fcntl": ((72, 25), (8, 10, 15)),  # F_SETOWN, F_SETSIG, F_SETOWN_EX
+    "ioctl": ((16, 29), (0x8901, 0x8902)),  # FIOSETOWN, SIOCSPGRP
+}
+SOCKETPAIR, STREAM, KIND = (53, 199), 1, 0xF  # other kinds of sockets can be sent to any address
 ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 EPERM, ENOSYS = 1, 38
 
@@ -283,7 +301,7 @@ def filter_calls() -> bool:
     if known is None:
         return False
     column, architecture = known
-    load, equal, at_least, any_bit, give = 0x20, 0x15, 0x35, 0x45, 0x06
+    load, equal, at_least, any_bit, keep, give = 0x20, 0x15, 0x35, 0x45, 0x54, 0x06
     allow, refuse = 0x7FFF0000, 0x00050000  # the latter with an errno
     steps = [
         _instruction(load, 0, 0, 4),
@@ -305,7 +323,19 @@ def filter_calls() -> bool:
         _instruction(equal, 1, 0, 0),
         _instruction(give, 0, 0, refuse | EPERM),
         _instruction(give, 0, 0, allow),
+        _instruction(equal, 0, 5, SOCKETPAIR[column]),
+        _instruction(load, 0, 0, 24),  # second argument
+        _instruction(keep, 0, 0, KIND),
+        _instruction(equal, 1, 0, STREAM),
+        _instruction(give, 0, 0, refuse | EPERM),
+        _instruction(give, 0, 0, allow),
     ]
+    for numbers, orders in ORDERS.values():
+        steps += [_instruction(equal, 0, 2 + 2 * len(orders), numbers[column])]
+        steps += [_instruction(load, 0, 0, 24)]
+        for order in orders:
+            steps += [_instruction(equal, 0, 1, order), _instruction(give, 0, 0, refuse | EPERM)]
+        steps += [_instruction(give, 0, 0, allow)]
     for number in (numbers[column] for numbers in REFUSED.values()):
         if number is not None:
             steps += [_instruction(equal, 0, 1, number), _instruction(give, 0, 0, refuse | EPERM)]

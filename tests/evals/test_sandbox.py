@@ -162,6 +162,23 @@ def test_files_are_safe_without_namespaces(monkeypatch: pytest.MonkeyPatch) -> N
     assert breaches(run_attacks(0.3, without=SPACES)) == {}
 
 
+@layer("landlock", "seccomp")
+def test_processes_and_sockets_are_safe_without_namespaces(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    some(monkeypatch, "PARENT|UNIX|PORT|socket")
+    assert breaches(run_attacks(0.3, without=SPACES)) == {}
+
+
+def test_pairs_of_sockets_and_pipes_still_serve_a_program() -> None:
+    """An event loop wakes itself by such a pair; a pipe may be told not to wait."""
+    code = (
+        "import asyncio, os\nasync def f(): await asyncio.sleep(0.01); return 1\n"
+        "assert asyncio.run(f()) == 1\nos.set_blocking(os.pipe()[0], False)"
+    )
+    assert run_program(alone(code)).reason == "passed"
+
+
 @layer("mountns", "pidns")
 def test_files_are_safe_by_namespaces_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     some(monkeypatch, "OUTSIDE + '/s|link|packages|HOME|PORT|UNIX|PARENT, 0|proc/|mount")
