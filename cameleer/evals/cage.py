@@ -103,10 +103,6 @@ REFUSED = {
     "kcmp": (312, 272),
     "migrate_pages": (256, 238),
     "move_pages": (279, 239),
-    "sched_setparam": (142, 118),
-    "sched_setscheduler": (144, 119),
-    "sched_setaffinity": (203, 122),
-    "sched_setattr": (314, 274),
     "ioprio_set": (251, 30),
     "modify_ldt": (154, None),
 }
@@ -115,6 +111,13 @@ CLONE, CLONE3, PRLIMIT = (56, 220), (435, 435), (302, 261)
 ORDERS = {
     "fcntl": ((72, 25), (8, 10, 15)),  # F_SETOWN, F_SETSIG, F_SETOWN_EX
     "ioctl": ((16, 29), (0x8901, 0x8902)),  # FIOSETOWN, SIOCSPGRP
+}
+# Whose first argument must be 0, which is the caller itself.
+SCHEDULING = {
+    "sched_setparam": (142, 118),
+    "sched_setscheduler": (144, 119),
+    "sched_setaffinity": (203, 122),
+    "sched_setattr": (314, 274),
 }
 SOCKETPAIR, STREAM, KIND = (53, 199), 1, 0xF  # other kinds of sockets can be sent to any address
 ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
@@ -335,6 +338,10 @@ def filter_calls() -> bool:
         steps += [_instruction(load, 0, 0, 24)]
         for order in orders:
             steps += [_instruction(equal, 0, 1, order), _instruction(give, 0, 0, refuse | EPERM)]
+        steps += [_instruction(give, 0, 0, allow)]
+    for numbers in SCHEDULING.values():
+        steps += [_instruction(equal, 0, 4, numbers[column]), _instruction(load, 0, 0, 16)]
+        steps += [_instruction(equal, 1, 0, 0), _instruction(give, 0, 0, refuse | EPERM)]
         steps += [_instruction(give, 0, 0, allow)]
     for number in (numbers[column] for numbers in REFUSED.values()):
         if number is not None:
