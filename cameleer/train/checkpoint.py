@@ -118,6 +118,11 @@ def _states(folder: Path) -> list[Path]:
     return sorted((path for path in folder.glob("[0-9]*") if path.is_dir()), reverse=True)
 
 
+def steps_saved(scratch: Path) -> int:
+    """Steps that the newest state has taken, whole or not; 0 without one."""
+    return max((int(folder.name) for folder in _states(scratch / STATES)), default=0)
+
+
 def disk_full(error: Exception) -> str | None:
     """A few words, if that is what went wrong."""
     seen: BaseException | None = error

@@ -138,6 +138,8 @@ class TrainSettings(Config):
         beside = {"model", "data", "save_minutes", "save_steps", "stop_on_spike", "validation_data"}
         beside |= {"report_to"}
         beside |= {"gradient_accumulation_steps", "gradient_checkpointing"}
+        if self.loss_reduction != "paper":  # the others' loss is the same however rows are batched
+            beside |= {"per_device_train_batch_size"}
         facts = self.model_dump(mode="json", exclude=beside)
         return facts | {"train_batch_rows": self.rows_of_a_step(ranks)}
 

@@ -40,6 +40,7 @@ from cameleer.train.checkpoint import (
     save_checkpoint,
     save_state,
     save_tokenizer,
+    steps_saved,
 )
 from cameleer.train.config import TrainConfig
 from cameleer.train.gather import save_weights
@@ -73,12 +74,13 @@ def train(config: TrainConfig, folder: Path) -> Path:
 
         if ranks.first:
             inputs = {"model": model_fingerprint(base), "data": fingerprint_of(config.data)}
-            _require_same_stream(config, folder, inputs, ranks.world)
+            _require_same_run(config, folder, inputs, ranks.world)
             stage = train_stage(config, folder, inputs, ranks.world)
 
             def begin(partial: Path) -> dict[str, Any]:
                 rows = config.rows_of_a_step(ranks.world)
                 facts = {"rows": rows, "ranks": ranks.world, "fingerprint": stage.fingerprint}
+                facts |= {"decided by": stage.config | dict(stage.inputs)}
                 write_json(partial / SCRATCH / ROWS, facts)
                 return work(ranks.told(partial))
 
@@ -97,24 +99,33 @@ def train_stage(config: TrainConfig, folder: Path, inputs: dict[str, str], ranks
     return Stage("train", folder, config.deciding(ranks), inputs)
 
 
-def _require_same_stream(
+def _require_same_run(
     config: TrainConfig, folder: Path, inputs: dict[str, str], ranks: int
 ) -> None:
-    """UserError if an unfinished run differs from this in nothing but the rows of its steps."""
+    """UserError if an unfinished run with a state is another one than this: it would be lost."""
     stage = train_stage(config, folder, inputs, ranks)
     begun = stage.partial / SCRATCH / ROWS
-    if not begun.exists():
+    facts = read_json(begun) if begun.exists() else {}
+    if facts.get("fingerprint", stage.fingerprint) == stage.fingerprint:
         return
-    facts, now = read_json(begun), config.rows_of_a_step(ranks)
+    now = config.rows_of_a_step(ranks)
     as_begun = config.model_copy(update={"train_batch_rows": facts["rows"]})
-    same = train_stage(as_begun, folder, inputs, ranks).fingerprint == facts["fingerprint"]
-    if same and now != facts["rows"]:
+    if train_stage(as_begun, folder, inputs, ranks).fingerprint == facts["fingerprint"]:
         raise UserError(
             f"the unfinished run takes {facts['rows']} rows in an optimizer step (it was begun "
             f"with {facts['ranks']} ranks), with {ranks} it would be {now}",
             file=folder,
             field="train_batch_rows",
             hint=f"set it to {facts['rows']} to go on, or give another -o",
+        )
+    if steps := steps_saved(stage.partial / SCRATCH):
+        then, own = facts.get("decided by", {}), stage.config | dict(stage.inputs)
+        other = sorted(key for key in then if then[key] != own.get(key))
+        raise UserError(
+            f"holds an unfinished run of {steps} steps with other settings "
+            f"({', '.join(other) or 'of another version'})",
+            file=stage.partial,
+            hint="give those again to go on with it; else give another -o, or delete it",
         )
 
 

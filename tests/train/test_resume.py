@@ -191,16 +191,50 @@ def test_the_state_is_saved_by_the_clock_too(
     assert saved == []
 
 
+@pytest.fixture
+def begun(config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Begins a run that is killed as it saves its checkpoint; returns its folder."""
+
+    def begin(**changes: Any) -> Path:
+        with monkeypatch.context() as patch:
+            patch.setattr(loop, "save_checkpoint", lambda *_: (_ for _ in ()).throw(Killed()))
+            with pytest.raises(Killed):
+                train(config(**changes), tmp_path / "run")
+        return tmp_path / "run"
+
+    return begin
+
+
 def test_other_settings_do_not_go_on_from_a_killed_run(
-    config: Make, metrics: Metrics, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    config: Make, metrics: Metrics, tmp_path: Path, begun: Callable[..., Path]
 ) -> None:
     wanted = train(config(seed=7), tmp_path / "wanted")
-    with monkeypatch.context() as patch:
-        patch.setattr(loop, "save_checkpoint", lambda *_: (_ for _ in ()).throw(Killed()))
-        with pytest.raises(Killed):
-            train(config(save_steps=2), tmp_path / "run")
-    train(config(seed=7), tmp_path / "run")
-    assert metrics(tmp_path / "run") == metrics(wanted)
+    assert metrics(train(config(seed=7), begun())) == metrics(wanted)
+
+
+def test_other_settings_do_not_throw_a_state_away(
+    config: Make, metrics: Metrics, tmp_path: Path, begun: Callable[..., Path]
+) -> None:
+    """A forgotten override must not cost the days that a run took."""
+    folder = begun(save_steps=5, learning_rate=2e-3)
+    with pytest.raises(UserError, match=r"unfinished run of 10 steps .*\(learning_rate, seed\)"):
+        train(config(seed=7), folder)
+    wanted = train(config(learning_rate=2e-3), tmp_path / "wanted")
+    assert metrics(train(config(learning_rate=2e-3), folder)) == metrics(wanted)
+
+
+def test_a_run_goes_on_with_smaller_micro_batches(
+    config: Make, metrics: Metrics, tmp_path: Path, begun: Callable[..., Path]
+) -> None:
+    """As someone does whose run ran out of memory after many steps."""
+    halves = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 1}
+    folder = begun(save_steps=5, **halves)
+    rows = metrics(train(config(), folder))
+    wanted = metrics(train(config(**halves), tmp_path / "wanted"))
+    assert rows[:10] == wanted[:10]
+    assert [row["loss"] for row in rows] == pytest.approx([row["loss"] for row in wanted], 1e-5)
+    by_paper = config(loss_reduction="paper", **halves).deciding()
+    assert by_paper["per_device_train_batch_size"] == 2  # there it decides the loss
 
 
 def test_a_run_that_broke_stays_broken_until_the_cause_is_mended(
@@ -213,7 +247,7 @@ def test_a_run_that_broke_stays_broken_until_the_cause_is_mended(
             train(bad, tmp_path / "run")
         says.append(str(caught.value))
     assert says[0] == says[1]
-    train(config(), tmp_path / "run")
+    train(bad.model_copy(update={"max_grad_norm": 1.0, "learning_rate": 1e-3}), tmp_path / "new")
 
 
 def test_no_state_is_no_state(tmp_path: Path) -> None:
