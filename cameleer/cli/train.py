@@ -118,7 +118,8 @@ def train_proof(config: Path, overrides: Overrides = None, json: Json = False) -
     from cameleer.train.config import TrainConfig
 
     read = load_config(config, TrainConfig, overrides or ())
-    from cameleer.train.proof import prove, shown
+    from cameleer.train.proof.check import shown
+    from cameleer.train.proof.prove import prove
 
     checks = prove(read)
     failed = [check.shows for check in checks if check.passed is False]

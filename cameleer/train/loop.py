@@ -70,7 +70,7 @@ def train(config: TrainConfig, folder: Path) -> Path:
         stopped = folder.with_name(f"{folder.name}.stopped")
 
         def work(partial: Path) -> dict[str, Any]:
-            return _Run(config, base, data, partial, stopped, ranks).to_the_end()
+            return Run(config, base, data, partial, stopped, ranks).to_the_end()
 
         if ranks.first:
             inputs = {"model": model_fingerprint(base), "data": fingerprint_of(config.data)}
@@ -139,7 +139,7 @@ def conversations_file(data: Path) -> Path:
     return file
 
 
-class _Run:
+class Run:
     """One run of the loop: on one process, or on each of many ranks the same."""
 
     def __init__(
@@ -244,7 +244,7 @@ class _Run:
         with progress("train", self.steps, state["step"]) as ticker:
             for step, epoch, rows in self._remaining(state["step"]):
                 try:
-                    row = self._one_step(step, epoch, rows, state)
+                    row = self.one_step(step, epoch, rows, state)
                 except StoppedError:
                     self._save(step, state)
                     raise
@@ -262,7 +262,7 @@ class _Run:
                 self._tick(ticker, row)
         if log:
             log.close()
-        return self._finish(state)
+        return self.finish(state)
 
     def _log(self, done: int) -> MetricsLog | None:
         """The first rank's metrics.jsonl, open behind the step from which this run goes on."""
@@ -298,14 +298,14 @@ class _Run:
                     yield step, epoch, rows
                 step += 1
 
-    def _one_step(
+    def one_step(
         self, step: int, epoch: int, rows: list[Row], state: dict[str, Any]
     ) -> dict[str, Any]:
         """One optimizer step; returns its line for metrics.jsonl and counts it in `state`."""
         began = time.perf_counter()
         # Dropout is told by the step alone, and differs from rank to rank.
         torch.manual_seed(self.config.seed * 1_000_003 + step + self.ranks.rank * 1_000_000_007)
-        loss, losses, totals = self._learn(rows)
+        loss, losses, totals = self.learn(rows)
         rate = learning_rate(step, self.steps, self.config)
         said: dict[str, float] = {}
 
@@ -334,7 +334,7 @@ class _Run:
             ),
         }
 
-    def _learn(self, rows: list[Row]) -> tuple[float, DocumentLosses, StepTotals]:
+    def learn(self, rows: list[Row]) -> tuple[float, DocumentLosses, StepTotals]:
         """Leave the gradients of a step; returns its loss, over all ranks, and each document's."""
         shares = micro_batches(
             rows,
@@ -410,7 +410,7 @@ class _Run:
             f"MFU {row['mfu']:.0%}  {row['memory_gib']:.1f} GiB"
         )
 
-    def _finish(self, state: dict[str, Any]) -> dict[str, Any]:
+    def finish(self, state: dict[str, Any]) -> dict[str, Any]:
         """Leave the checkpoint; where the disk is too full for it, a state, if that still fits."""
         self.peak = peak_memory(self.device)  # of the steps; saving is not planned
         try:

@@ -27,7 +27,7 @@ class Killed(BaseException):
 @pytest.fixture
 def begun(config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The states' folder of a run that was killed after step 7, with states after 4 and 6."""
-    real = loop._Run._one_step
+    real = loop.Run.one_step
 
     def one_step(run: Any, step: int, *given: Any) -> dict[str, Any]:
         if step == 7:
@@ -35,7 +35,7 @@ def begun(config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
         return real(run, step, *given)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop._Run, "_one_step", one_step)
+        patch.setattr(loop.Run, "one_step", one_step)
         with pytest.raises(Killed):
             train(config(save_steps=2), tmp_path / "run")
     return tmp_path / ".run.partial" / "scratch" / "states"

@@ -17,16 +17,18 @@ from cameleer.core.files import write_jsonl
 from cameleer.data.loader import Tokens, tokenise
 from cameleer.model.adapters import LoraSpec
 from cameleer.model.attention import Documents
-from cameleer.train import loop, proof
+from cameleer.train import loop
 from cameleer.train.checkpoint import load_state
 from cameleer.train.config import Reduction, TrainConfig
-from cameleer.train.proof import Check, prove
+from cameleer.train.proof import prove as proving
+from cameleer.train.proof import ranks
+from cameleer.train.proof.check import Check
+from cameleer.train.proof.prove import prove
+from cameleer.train.proof.restated import weights_by_hand
 from cameleer.train.reduction import StepTotals
-from cameleer.train.restated import weights_by_hand
 
 Make = Callable[..., TrainConfig]
 
-NOT_HERE = {"weights": "not in this test"}
 PACKED = {"the loss is its plain restatement", "packed = unpacked"}
 ACCUMULATED = {"the loss is its plain restatement", "accumulated = one batch"}
 
@@ -35,7 +37,7 @@ ACCUMULATED = {"the loss is its plain restatement", "accumulated = one batch"}
 def one_rank(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     """Without other processes, but for the tests that ask for them."""
     if request.node.name != "test_two_ranks":
-        monkeypatch.setattr(proof._Proof, "_too_much", lambda _, what, __: NOT_HERE.get(what))
+        monkeypatch.setattr(ranks, "too_much", lambda *_: "not in this test")
 
 
 def failed(checks: list[Check]) -> set[str]:
@@ -161,15 +163,15 @@ def test_ranks_that_differ_are_caught(config: Make, monkeypatch: pytest.MonkeyPa
 
         write_json(folder / "apart.json", {"fp32": {"loss": 1e-7, "gradient": 0.1}})
 
-    monkeypatch.setattr(proof._Proof, "_too_much", lambda *_: None)
-    monkeypatch.setattr(proof, "_started", started)
+    monkeypatch.setattr(ranks, "too_much", lambda *_: None)
+    monkeypatch.setattr(ranks, "started", started)
     found = [check for check in prove(config()) if check.passed is False]
     assert [check.shows for check in found] == ["2 ranks = 1 rank: gradient"]
 
 
 def test_ranks_that_end_early_are_a_failure(config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(proof._Proof, "_too_much", lambda *_: None)
-    monkeypatch.setattr(proof, "_started", lambda _: "two ranks ended: they were ill")
+    monkeypatch.setattr(ranks, "too_much", lambda *_: None)
+    monkeypatch.setattr(ranks, "started", lambda _: "two ranks ended: they were ill")
     found = [check.to_row() for check in prove(config()) if check.passed is False]
     assert {row["difference"] for row in found} == {"inf"}
     assert {row["why"] for row in found} == {"two ranks ended: they were ill"}
@@ -183,7 +185,7 @@ def test_nothing_to_compare(config: Make, tmp_path: Path) -> None:
         prove(config(data=data))
 
 
-def testweights_by_hand() -> None:
+def test_weights_by_hand() -> None:
     rows, counts = [[0, 1], [2]], [1, 3, 2]
     assert weights_by_hand(rows, counts, "token") == pytest.approx(dict.fromkeys(range(3), 1 / 6))
     by_conversation = weights_by_hand(rows, counts, "conversation")
@@ -204,7 +206,7 @@ def test_the_command_exits_with_1_and_names_what_failed(
     file = tmp_path / "sft.yaml"
     file.write_text(json.dumps(config().model_dump(mode="json", include={"model", "data"})))
     checks = [Check("packed = unpacked: loss", "fp32", 0.5, 1e-5, "relative")]
-    monkeypatch.setattr(proof, "prove", lambda _: checks)
+    monkeypatch.setattr(proving, "prove", lambda _: checks)
     with pytest.raises(SystemExit) as ended:
         main(["train", "proof", str(file), "--json"])
     assert ended.value.code == 1

@@ -155,7 +155,7 @@ def test_steps_are_not_taken_again(
     """What was saved is not redone, and the log has each step once, a torn line or not."""
     made = config(save_steps=5)
     taken: list[int] = []
-    real = loop._Run._one_step
+    real = loop.Run.one_step
 
     def one_step(run: Any, step: int, *given: Any) -> dict[str, Any]:
         if step == 8 and len(taken) < 9:
@@ -163,7 +163,7 @@ def test_steps_are_not_taken_again(
         taken.append(step)
         return real(run, step, *given)
 
-    monkeypatch.setattr(loop._Run, "_one_step", one_step)
+    monkeypatch.setattr(loop.Run, "one_step", one_step)
     with pytest.raises(Killed):
         train(made, tmp_path / "run")
     log = tmp_path / ".run.partial" / "metrics.jsonl"

@@ -91,7 +91,7 @@ def test_tensorboard(config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     """Killed once, with steps that are taken again: each stands in the event files once."""
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     made = config(report_to="tensorboard", save_steps=4, validation_fraction=0.1)
-    real = loop._Run._one_step
+    real = loop.Run.one_step
 
     def one_step(run: Any, step: int, *given: Any) -> dict[str, Any]:
         if step == 6:
@@ -99,7 +99,7 @@ def test_tensorboard(config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         return real(run, step, *given)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop._Run, "_one_step", one_step)
+        patch.setattr(loop.Run, "one_step", one_step)
         with pytest.raises(Killed):
             train(made, tmp_path / "run")
     folder = train(made, tmp_path / "run")

@@ -135,7 +135,7 @@ def spoilt(
     monkeypatch: pytest.MonkeyPatch, step: int, spoil: Callable[[torch.Tensor], torch.Tensor]
 ) -> None:
     """Spoil the loss and what it is made of at a step, counted from 1."""
-    real_step, real_loss, now = loop._Run._one_step, supervised_loss, [0]
+    real_step, real_loss, now = loop.Run.one_step, supervised_loss, [0]
 
     def one_step(run: Any, number: int, *given: Any, **more: Any) -> Any:
         now[0] = number + 1
@@ -145,7 +145,7 @@ def spoilt(
         total, nll = real_loss(*given, **more)
         return (spoil(total), spoil(nll)) if now[0] == step else (total, nll)
 
-    monkeypatch.setattr(loop._Run, "_one_step", one_step)
+    monkeypatch.setattr(loop.Run, "one_step", one_step)
     monkeypatch.setattr(loop, "supervised_loss", loss)
 
 
