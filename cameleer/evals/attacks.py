@@ -184,7 +184,7 @@ for name in list(sys.modules):
     if name not in ("sys", "builtins"): sys.modules[name] = types.ModuleType(name)
 def answer(a, b): return 0""",
     "exchange patched": """
-exchange = sys.modules.get("exchange")
+exchange = sys.modules.get("cage.exchange")
 if exchange:
     exchange.judge = lambda *given: {"passed": True, "gone": False}
     exchange.unpack = exchange.pack = lambda value: value

@@ -3,7 +3,7 @@
 A program and the tests that judge it run in two processes (`python -I -S`: the standard library
 alone, no environment, no standard streams), each with limits on processor time, memory, file size
 and open files. The tests call the program's function over a pipe, and values come back as plain
-types built anew (`exchange.py`): a program can neither see its tests nor answer for them. Time is
+types built anew (see `cage`): a program can neither see its tests nor answer for them. Time is
 what the two had or slept; what they waited for a processor on a busy machine is not counted. At
 the end every process that was started is killed. Where the kernel grants them there are further
 layers; a verdict says which ones it had, `cameleer eval sandbox` shows and tries them.
@@ -38,8 +38,8 @@ from typing import Any
 
 from cameleer.core.cores import cores
 from cameleer.core.errors import UserError
-from cameleer.evals.cage import PATIENCE, STARTUP
-from cameleer.evals.exchange import MOST
+from cameleer.evals.cage.exchange import MOST
+from cameleer.evals.cage.watch import PATIENCE, STARTUP
 
 MEMORY = 1 << 30  # bytes of address space
 TIMEOUT = 3.0  # seconds, as in the paper (its Codex-Eval)
@@ -127,8 +127,8 @@ class _Warden:
         self.folder = tempfile.mkdtemp(prefix="cameleer-cage-")
         self.patience = 2 * STARTUP + PATIENCE * timeout
         home = str(Path(__file__).parent)
-        load = f"import sys; sys.path.insert(0, {home!r}); import cage, exchange"
-        script = f"{load}; del sys.path[0]; cage.main()"
+        load = f"import sys; sys.path.insert(0, {home!r}); from cage import jobs"
+        script = f"{load}; del sys.path[0]; jobs.main()"
         given = (self.folder, memory, timeout, *_files(), list(without))
         self.process = subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", script, *map(json.dumps, given)],

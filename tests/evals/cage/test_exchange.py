@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cameleer.evals.exchange import Uncarried, described, pack, rebuilt, unpack
+from cameleer.evals.cage.exchange import Uncarried, described, pack, rebuilt, unpack
 
 SCALARS = (
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()

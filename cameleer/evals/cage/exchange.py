@@ -8,7 +8,6 @@ on the other side from types of this file's choosing. So an object that equals e
 Carried: None, bool, int, float, complex, str, bytes, list, tuple, set, frozenset, dict, range,
 Decimal, Fraction (of subclasses the plain value), and what is left of an iterator. A result of
 another type arrives as an object that equals only itself, and a failure after that says so.
-Imports the standard library alone: it runs inside the cage (see `cage.py`).
 """
 
 from __future__ import annotations
