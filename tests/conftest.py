@@ -128,11 +128,11 @@ FAMILIES = [name for name in TINY if name not in REFUSED]
 @pytest.fixture(scope="session")
 def tiny_model(
     tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: Any
-) -> Callable[[str], Path]:
-    """Makes the Hugging Face folder of a random model of two layers; one of TINY, by name."""
+) -> Callable[..., Path]:
+    """Makes the Hugging Face folder of a random model of two layers; one of TINY, other sizes."""
 
     @cache
-    def make(name: str) -> Path:
+    def make(name: str, **changes: int) -> Path:
         import torch
         from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -141,7 +141,9 @@ def tiny_model(
         sizes |= {"num_attention_heads": 4, "intermediate_size": 96, "max_position_embeddings": 256}
         # Weights so large that what a token attends to changes what comes after it.
         more = {"initializer_range": 0.2, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2}
-        config = AutoConfig.for_model(name.split(",")[0], **{**sizes, **more, **TINY[name]})
+        config = AutoConfig.for_model(
+            name.split(",")[0], **{**sizes, **more, **TINY[name], **changes}
+        )
         folder = tmp_path_factory.mktemp("tiny") / "model"
         AutoModelForCausalLM.from_config(config).save_pretrained(folder)
         tiny_tokenizer.save_pretrained(folder)

@@ -1,4 +1,4 @@
-"""A web server on the loopback address that serves files properly, or badly as a test tells it."""
+"""Web servers on the loopback address; one serves files properly, or badly as a test tells it."""
 
 from __future__ import annotations
 
@@ -6,20 +6,56 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, TypeVar
 
 Act = Callable[["Handler"], None]
 
 
-class Loopback(ThreadingHTTPServer):
-    """files: what is served by path; acts: what is done instead for the next GETs, in order."""
+class LocalServer(ThreadingHTTPServer):
+    """A server of this machine alone, at any free port, in threads that end with the test."""
 
     daemon_threads = True
+    request_queue_size = 64
+
+    def __init__(self, handler: type[QuietHandler]) -> None:
+        super().__init__(("127.0.0.1", 0), handler)
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that hangs up is no news."""
+
+
+class QuietHandler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing on stderr."""
+
+
+Server = TypeVar("Server", bound=LocalServer)
+
+
+@contextmanager
+def running(server: Server) -> Iterator[Server]:
+    """A server at work; it ends with the block."""
+    with server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+class Loopback(LocalServer):
+    """files: what is served by path; acts: what is done instead for the next GETs, in order."""
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+        super().__init__(Handler)
         self.files: dict[str, bytes] = {}
         self.headers: dict[str, str] = {"ETag": '"one"'}
         self.acts: deque[Act] = deque()
@@ -27,24 +63,13 @@ class Loopback(ThreadingHTTPServer):
         self.asked: list[tuple[str, str, dict[str, str]]] = []
         self.sent = 0
 
-    @property
-    def address(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
     def gets(self) -> list[dict[str, str]]:
         """The headers of every GET, their names in lower case."""
         return [headers for method, _, headers in self.asked if method == "GET"]
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that hangs up is no news."""
 
-
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
+class Handler(QuietHandler):
     server: Loopback
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Nothing on stderr."""
 
     def do_HEAD(self) -> None:
         self.note()
@@ -127,12 +152,6 @@ def slowly(seconds: float, pieces: int) -> Act:
     return act
 
 
-@contextmanager
-def loopback() -> Iterator[Loopback]:
-    """A running server; it ends with the block."""
-    with Loopback() as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
+def loopback() -> AbstractContextManager[Loopback]:
+    """A running server of files; it ends with the block."""
+    return running(Loopback())

@@ -8,10 +8,11 @@ import struct
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
+
+from tests.loopback import LocalServer, QuietHandler, running
 
 Body = dict[str, Any]
 Act = Callable[["Handler", Body], None]
@@ -46,14 +47,11 @@ def echo(endpoint: str, body: Body) -> Body:
     return chat(*[f"heard {body['messages'][-1]['content']}"] * number)
 
 
-class ApiServer(ThreadingHTTPServer):
+class ApiServer(LocalServer):
     """rule: what is answered; acts: what is done instead for the next requests, in order."""
 
-    daemon_threads = True
-    request_queue_size = 64
-
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+        super().__init__(Handler)
         self.rule: Rule = echo
         self.acts: deque[Act | None] = deque()
         self.asked: list[tuple[float, str, Body]] = []
@@ -64,23 +62,16 @@ class ApiServer(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}/v1"
+        return f"{self.address}/v1"
 
     def bodies(self) -> list[Body]:
         return [body for _, _, body in self.asked]
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that hangs up is no news."""
 
-
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
+class Handler(QuietHandler):
     server: ApiServer
 
-    def log_message(self, format: str, *args: Any) -> None:
-        """Nothing on stderr."""
-
-    def do_POST(self) -> None:
+    def do_POST(self) -> None:  # noqa: N802 (its name in http.server)
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         with self.server.lock:
             self.server.asked.append((time.monotonic(), self.path, body))
@@ -160,12 +151,6 @@ def drip(handler: Handler, body: Body) -> None:
     handler.close_connection = True
 
 
-@contextmanager
-def api_server() -> Iterator[ApiServer]:
+def api_server() -> AbstractContextManager[ApiServer]:
     """A running server; it ends with the block."""
-    with ApiServer() as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
+    return running(ApiServer())

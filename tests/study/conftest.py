@@ -11,28 +11,9 @@ Declare = Callable[..., Path]
 
 
 @pytest.fixture(scope="session")
-def random_model(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: Any) -> Path:
+def random_model(tiny_model: Declare) -> Path:
     """The Hugging Face folder of a random model with room for few-shot prompts, byte by byte."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=320,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        max_position_embeddings=4096,
-        initializer_range=0.2,
-        bos_token_id=0,
-        eos_token_id=1,
-        pad_token_id=2,
-    )
-    folder = tmp_path_factory.mktemp("random") / "model"
-    LlamaForCausalLM(config).save_pretrained(folder)
-    tiny_tokenizer.save_pretrained(folder)
-    return folder
+    return tiny_model("llama", hidden_size=32, num_attention_heads=2, max_position_embeddings=4096)
 
 
 @pytest.fixture
