@@ -34,6 +34,8 @@ CONTEXT = re.compile(r"maximum context length is (\d+)")
 PROMPT = re.compile(r"(\d+) (?:input tokens|in the messages|in your prompt|of text input)")
 LOST = 3  # requests in a row that failed for good, before anything came: then nothing will
 SHOWN = 300  # characters of what a server says
+LONE = re.compile(r"[\ud800-\udfff]")  # half a character, as a text that was cut may end in
+COUNTED = ("prompt_tokens", "completion_tokens")
 
 
 class Limits(Config):
@@ -124,10 +126,13 @@ class Server:
     """A server at `url`, asked as `limits` say; answers are kept in `answers`."""
 
     def __init__(self, url: str, key: str, limits: Limits, answers: Answers) -> None:
-        self.url, self.key, self.limits, self.answers = url.rstrip("/"), key, limits, answers
+        self.url, self.limits, self.answers = url.rstrip("/"), limits, answers
+        self.key = key.strip()  # a file's line break is no part of it
+        if not (self.key.isascii() and self.key.isprintable()):
+            raise UserError("OPENAI_API_KEY holds characters that no key has", hint="set it anew")
         headers = {"User-Agent": f"cameleer/{cameleer.__version__}"}
-        if key:
-            headers["Authorization"] = f"Bearer {key}"
+        if self.key:
+            headers["Authorization"] = f"Bearer {self.key}"
         pool = httpx2.Limits(max_connections=limits.concurrency)
         try:
             self.http = httpx2.AsyncClient(headers=headers, timeout=limits.timeout, limits=pool)
@@ -264,16 +269,16 @@ class Server:
     def _read(self, response: httpx2.Response, read: Read) -> Reply:
         """The answer, paid for even if it is none."""
         try:
-            payload = response.json()
+            payload = _whole(response.json())
         except (ValueError, RecursionError):
             raise AgainError("the server sends broken JSON") from None
         if not isinstance(payload, dict):
             raise AgainError("the server sends no JSON object")
         usage = payload.get("usage")
-        if isinstance(usage, dict):
-            counts = (usage.get("prompt_tokens"), usage.get("completion_tokens"))
-            self.spent += self.limits.dollars(*(n if isinstance(n, int) else 0 for n in counts))
-        elif self.limits.max_dollars is not None and "choices" in payload:
+        told = {name: _count(usage, name) for name in COUNTED}
+        payload["usage"] = told
+        self.spent += self.limits.dollars(*(count or 0 for count in told.values()))
+        if self.limits.max_dollars is not None and "choices" in payload and None in told.values():
             raise self._stop(
                 "the server does not say how many tokens it used, so no cost can be told",
                 "take max_requests in place of max_dollars",
@@ -310,6 +315,20 @@ class Server:
             self.end = UserError(f"{self.url}: {said}", hint=hint)
             self.ended.set()
         return self.end
+
+
+def _whole(payload: Any) -> Any:
+    """What a server sent, with U+FFFD for halves of characters, which no file can hold."""
+    text = json.dumps(payload, ensure_ascii=False)
+    return json.loads(LONE.sub("\ufffd", text)) if LONE.search(text) else payload
+
+
+def _count(usage: Any, name: str) -> int | None:
+    """A number of tokens, or None where what a server says is none."""
+    said = usage.get(name) if isinstance(usage, dict) else None
+    if isinstance(said, bool) or not isinstance(said, int | float):
+        return None
+    return int(said) if said >= 0 and said % 1 == 0 else None
 
 
 def _room(said: str) -> int | None:
