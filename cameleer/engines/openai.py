@@ -40,16 +40,17 @@ from cameleer.core.folders import cache_root
 from cameleer.engines.answers import Answers
 from cameleer.engines.engine import CONTEXT, TOO_LONG, Request, UnansweredError
 from cameleer.engines.lengths import Lengths
-from cameleer.engines.server import AgainError, Limits, NoRoomError, Reply, Said, Server
+from cameleer.engines.replies import echoed, log_sum, read_reply, stopped
+from cameleer.engines.server import Limits, NoRoomError, Reply, Said, Server
 from cameleer.model.load import load_tokenizer
 from cameleer.results.records import Answer, Rule
 
 OWN = "https://api.openai.com/v1"
 PAPER = {"choices": "logit_bias"}
+BY_NAME = True
 AHEAD = 4  # times as many requests as are asked at a time are under way or waiting
 STOPS = 4  # stop texts that OpenAI takes; the others are looked for here alone
 OVERHEAD = 64  # tokens that a chat template may add
-FINISH = {"stop": "stop", "eos": "stop", "eos_token": "stop", "length": "length"}
 CL100K = {" A": 362, " B": 426, " C": 356, " D": 423}  # of gpt-3.5 and gpt-4
 HAS_CL100K = re.compile(r"gpt-3\.5|gpt-4(-|$)")
 
@@ -206,6 +207,9 @@ class OpenAIEngine:
         most = self._most(request, new)
         return await self.server.ask(request.key, endpoint, body, most, self._read)
 
+    def _read(self, payload: dict[str, Any]) -> Reply:
+        return read_reply(payload, self.model, empty=self.options.empty == "keep")
+
     async def _answer(self, request: Request) -> Answer:
         try:
             return await self._way(request)(request)
@@ -246,7 +250,7 @@ class OpenAIEngine:
                 n=missing if missing > 1 else None,
             )
             replies.append(reply)
-            said += [_stopped(one, request.stop) for one in reply.said[:missing]]
+            said += [stopped(one, request.stop) for one in reply.said[:missing]]
         outputs, finish = [one.text for one in said], [one.finish for one in said]
         return self._answered(request, replies, outputs, [], finish)
 
@@ -269,7 +273,7 @@ class OpenAIEngine:
                 f"{self.server.url} gives no log-probabilities",
                 hint="--engine-option choices=logit_bias or choices=text",
             )
-        scores = [_log_sum(choice, reply.said[0].likely) for choice in request.choices]
+        scores = [log_sum(choice, reply.said[0].likely) for choice in request.choices]
         if max(scores) == -math.inf:
             said, finish = reply.said[0].text, reply.said[0].finish
             return self._answered(request, [reply], [said], [], [finish])
@@ -290,7 +294,7 @@ class OpenAIEngine:
             )
         )
         scores = [
-            _echoed(reply.said[0], request.prompt + choice, choice, self.server.url)
+            echoed(reply.said[0], request.prompt + choice, choice, self.server.url)
             for reply, choice in zip(replies, request.choices, strict=True)
         ]
         best = request.choices[scores.index(max(scores))]
@@ -326,25 +330,6 @@ class OpenAIEngine:
         seconds = round(sum(reply.seconds for reply in replies), 4)
         return Answer(request.key, outputs, logprobs, finish, size, new, seconds)
 
-    # ---- what comes
-
-    def _read(self, payload: dict[str, Any]) -> Reply:
-        """A server's JSON; raises AgainError for what is no answer."""
-        usage = payload.get("usage")
-        usage = usage if isinstance(usage, dict) else {}
-        new = usage.get("completion_tokens")
-        try:
-            ordered = sorted(payload["choices"], key=lambda choice: choice.get("index") or 0)
-            said = [_said(choice) for choice in ordered]
-        except (KeyError, TypeError, AttributeError, IndexError, ValueError):
-            raise AgainError("the server's answer is not as the API has it") from None
-        if not said:
-            raise AgainError("the server's answer holds no text")
-        if self.options.empty == "fail":
-            _require_account(said, new)
-        served = str(payload.get("model", self.model))
-        return Reply(said, usage.get("prompt_tokens"), new, model=served)
-
 
 def _message(role: str, content: str) -> dict[str, str]:
     return {"role": role, "content": content}
@@ -354,65 +339,3 @@ def _seed(request: Request, sample: int) -> int:
     """A seed of 31 bits for what is drawn from here on, told by seed, key and number of outputs."""
     name = f"{request.seed}/{request.key}/{sample}".encode()
     return int.from_bytes(hashlib.sha256(name).digest()[:4], "big") >> 1
-
-
-def _said(choice: dict[str, Any]) -> Said:
-    """One of the texts of an answer."""
-    message = choice.get("message")
-    text = message.get("content") if message is not None else choice["text"]
-    finish = choice.get("finish_reason")
-    if finish not in FINISH:
-        ended = f"ends by '{finish}'" if finish else "has no end: it was cut off"
-        raise AgainError(f"the server's answer {ended}")
-    return Said(text or "", FINISH[finish], _likely(choice.get("logprobs")))
-
-
-def _likely(told: dict[str, Any] | None) -> list[tuple[str, float | None]] | None:
-    """The likeliest next tokens, or the tokens of a text that is echoed."""
-    if not told:
-        return None
-    if told.get("content"):
-        return [(one["token"], one["logprob"]) for one in told["content"][0]["top_logprobs"]]
-    tokens = told.get("tokens") or []
-    if len(tokens) > 1:  # one is generated: the others are an echo
-        return list(zip(tokens, told["token_logprobs"], strict=True))
-    top = told.get("top_logprobs")
-    return list(top[0].items()) if top else None
-
-
-def _require_account(said: list[Said], new: int | None) -> None:
-    """Raise if a text is empty and nothing tells that the model said so."""
-    empty = [one for one in said if not one.text and not one.likely]
-    if any(one.finish == "length" for one in empty):
-        raise AgainError("all tokens went where no text is seen (thinking?): allow more new tokens")
-    if empty and not new:
-        raise AgainError("the server's answer is empty (if it is to count: empty=keep)")
-
-
-def _stopped(said: Said, stops: tuple[str, ...]) -> Said:
-    """The text up to the first stop text, whether or not the server ended it there."""
-    found = [at for stop in stops if (at := said.text.find(stop)) >= 0]
-    return Said(said.text[: min(found)], "stop") if found else said
-
-
-def _log_sum(choice: str, likely: list[tuple[str, float | None]]) -> float:
-    """Log-probability of a choice, with or without white space around it."""
-    own = [v for token, v in likely if token.strip() == choice.strip() and v is not None]
-    return max(own) + math.log(sum(math.exp(v - max(own)) for v in own)) if own else -math.inf
-
-
-def _echoed(said: Said, text: str, choice: str, url: str) -> float:
-    """Sum of the log-probabilities of the tokens at the end of an echoed text that are the
-    choice's; what was generated after it is one token."""
-    echoed = said.likely[:-1] if said.likely else []
-    if not "".join(token for token, _ in echoed).endswith(text[-len(choice) :]):
-        raise UserError(
-            f"{url} does not echo prompts with their log-probabilities",
-            hint="vLLM does; with other servers leave out what scores whole answers",
-        )
-    total, size = 0.0, 0
-    for token, value in reversed(echoed):
-        total, size = total + (value or 0.0), size + len(token)
-        if size >= len(choice):
-            break
-    return total

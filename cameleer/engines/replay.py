@@ -17,6 +17,8 @@ from cameleer.core.jsonl import read_jsonl
 from cameleer.engines.engine import Request, UnansweredError
 from cameleer.results.records import Answer, Rule
 
+BY_NAME = True
+
 
 class Options(Config):
     """There is nothing to set."""

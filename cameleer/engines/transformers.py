@@ -18,15 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import PositiveInt
 from torch import Tensor
 
-from cameleer.core.config import Config
 from cameleer.core.errors import UserError
 from cameleer.engines.continuation import windows
 from cameleer.engines.engine import TOO_LONG, Request
 from cameleer.engines.lengths import Lengths
 from cameleer.engines.prefixes import Node, tree
+from cameleer.engines.transformers_plugin import BATCH
 from cameleer.engines.writing import ROW, Prompt, Writer, grouped, portions
 from cameleer.model.attention import NAME, Prefix, Segments
 from cameleer.model.cache import Capturing
@@ -35,35 +34,13 @@ from cameleer.model.load import (
     device_and_dtype,
     load_model,
     load_tokenizer,
-    model_fingerprint,
-    model_folder,
 )
 from cameleer.model.packing import require_packing, require_vocabulary, room
 from cameleer.results.records import Answer, Rule
 
-BATCH = 64  # sequences side by side: more gain little on a CPU (dev/LOG.md)
 WAVES = 2  # so many times as many make a batch, so that who ends makes place for another
 HELD = 8192  # tokens of common beginnings that a batch may have in memory
 WORTH = 1024  # tokens that a common beginning must save to stay shared while outputs are written
-
-
-class Options(Config):
-    """precision: what is computed in, auto takes the fastest; batch_size: most sequences that are
-    generated at a time."""
-
-    precision: Precision = "auto"
-    batch_size: PositiveInt = BATCH
-
-
-def fingerprint(model: str) -> str:
-    """What tells the model from every other, see `model_fingerprint`."""
-    return model_fingerprint(model_folder(model))
-
-
-def make(model: str, options: Options, identity: dict[str, Any]) -> TransformersEngine:
-    """The engine for MODEL: a folder, a hub id, or `embedded:NAME`."""
-    how = options.model_dump()
-    return TransformersEngine(model_folder(model), identity, **how)
 
 
 @dataclass

