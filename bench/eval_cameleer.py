@@ -15,9 +15,11 @@ from typing import Any
 from cameleer.core.files import write_jsonl
 from cameleer.core.jsonl import read_jsonl
 from cameleer.engines.transformers import TransformersEngine
+from cameleer.evals.asking import EvalSpec, prompts
 from cameleer.evals.benchmark import Ask, benchmark_named
 from cameleer.evals.benchmarks.mmlu import LETTERS
-from cameleer.evals.runner import SAMPLES, EvalSpec, eval_stage, evaluate, grade, prompts
+from cameleer.evals.recorded import grade
+from cameleer.evals.runner import SAMPLES, eval_stage, evaluate
 from cameleer.model.load import load_tokenizer, model_fingerprint, model_folder
 
 

@@ -106,7 +106,7 @@ def eval_prompts(
 
     Example: `cameleer eval prompts mmlu:5-shot --data data --format plain -o prompts.jsonl`
     """
-    from cameleer.evals.runner import prompts
+    from cameleer.evals.asking import prompts
 
     loaded = count = cut = None
     if tokenizer is not None:
@@ -200,11 +200,20 @@ def eval_run(
     chosen = choose(model, engine, given, options, "paper" if all_paper else "fixed")
     identity = chosen.identity()
     # All before the first is asked: what is missing for the last is told at once.
-    stages = [
-        eval_stage(spec, identity, data, out_folder(output / spec.benchmark.replace(":", "-")))
-        for spec in specs
-    ]
-    todo = [spec.benchmark for spec, stage in zip(specs, stages, strict=True) if not stage.done()]
+    stages: dict[str, tuple[Any, Any]] = {}
+    failed: dict[str, UserError] = {}
+    for spec in specs:
+        try:
+            folder = out_folder(output / spec.benchmark.replace(":", "-"))
+            stage = eval_stage(spec, identity, data, folder)
+            stages[benchmark_named(spec.benchmark).label] = spec, stage
+        except UserError as error:
+            failed[benchmark_named(spec.benchmark).label] = error
+    if not stages:
+        raise next(iter(failed.values()))
+    for label, why in failed.items():
+        warn(f"{label}: {why}; the others are asked")
+    todo = [spec.benchmark for spec, stage in stages.values() if not stage.done()]
     allow_code(todo, told(allow_code_execution), asked_here())
     made: list[Any] = []
 
@@ -214,9 +223,7 @@ def eval_run(
         return made[0]
 
     runs: dict[str, Evaluation] = {}
-    failed: dict[str, UserError] = {}
-    for spec, stage in zip(specs, stages, strict=True):
-        label = benchmark_named(spec.benchmark).label
+    for label, (spec, stage) in stages.items():
         try:
             runs[label] = Evaluation(evaluate(spec, make_engine, data, stage))
         except UserError as error:
@@ -266,8 +273,8 @@ def eval_grade(
     Example: `cameleer eval grade gsm:cot --answers outputs.jsonl --data data`
     """
     from cameleer.evals.consent import allow_code, told
+    from cameleer.evals.recorded import grade
     from cameleer.evals.review import reviewers_given
-    from cameleer.evals.runner import grade
 
     allow_code([benchmark], told(allow_code_execution), None, recorded=True)
     (models,) = reviewers_given([benchmark], reviewer or ())

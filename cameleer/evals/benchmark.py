@@ -5,6 +5,7 @@ A benchmark is a module of `cameleer.evals.benchmarks` (or an entry point of the
 
     SETTINGS: dict[str, Setting]      the ways to ask it, the default first
     NATIVE: tuple[str, ...]           patterns of the files it reads; the first must be there
+    GROUPS: int                       of items in the whole set; left out where there are none
     items(ask: Ask) -> list[Item]     the questions in the order asked, not yet limited
     grade(item, outputs, ask) -> Score
 
@@ -25,7 +26,7 @@ makes the rows and scores that the runner makes of items and grades.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Literal
@@ -60,11 +61,13 @@ class Setting:
     right after the prompt, "sum" by all its tokens. macro: the score is the mean over groups, not
     over items. reviewers: by name, models that read the outputs before they can be graded.
     lower_is_better: as of the share of toxic outputs.
-    stop: texts that end an output, by format; fixed_stop: by rule `fixed` these, too, as nothing
-    behind them is read. metric: name of the score in tables.
+    stop: texts that end an output, by format; fixed_stop: those by rule `fixed`, for the formats
+    that it names. metric: name of the score in tables.
     format: the format that the paper used with tuned models ("chat"), or "plain" for all models.
     clip: max_new_tokens is lowered to what the model's context has room for. scored: False where
     answers are only written, for a judge or people to compare; `metric` is "" then.
+    sample: by rule `paper` so many items are drawn, of each group where there are groups;
+    sampled: by rule `fixed` too, so that the paper's subset goes by its own name.
     """
 
     about: str
@@ -72,7 +75,7 @@ class Setting:
     choices: tuple[str, ...] = ()
     max_new_tokens: int = 512
     stop: dict[Format, tuple[str, ...]] = field(default_factory=dict)
-    fixed_stop: tuple[str, ...] = ()
+    fixed_stop: dict[Format, tuple[str, ...]] = field(default_factory=dict)
     temperature: float = 0.0
     top_p: float = 1.0
     samples: int = 1
@@ -83,6 +86,23 @@ class Setting:
     clip: bool = False
     scored: bool = True
     lower_is_better: bool = False
+    sample: int | None = None
+    sampled: bool = False
+
+    def stops(self, rule: Rule, form: Format) -> tuple[str, ...]:
+        """The texts that end an output."""
+        mended = self.fixed_stop if rule == "fixed" else {}
+        return mended.get(form, self.stop.get(form, ()))
+
+    def drawn(self, ask: Ask) -> int | None:
+        """How many items are drawn (of each group); None is all, as for grading."""
+        drawing = self.sampled or ask.rule == "paper"
+        return self.sample if drawing and not ask.grading else None
+
+    def subset(self, size: int, of: str = "") -> Setting:
+        """The same with so many of the items, by both rules, for a setting of its own name."""
+        about = f"{self.about}; {size}{of}"
+        return replace(self, about=about, sample=size, sampled=True)
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,10 @@ from cameleer.core.errors import UserError
 from cameleer.core.files import replacing, to_json, write_jsonl
 from cameleer.core.jsonl import read_jsonl
 from cameleer.core.page import page_template
+from cameleer.engines.engine import TOO_LONG
 from cameleer.evals.extract import NO_ANSWER
-from cameleer.evals.runner import SAMPLES, grade
+from cameleer.evals.recorded import grade
+from cameleer.evals.runner import SAMPLES
 from cameleer.results.records import Rule
 from cameleer.results.stats import Items, Paired, holm, paired, suite_difference
 from cameleer.results.store import Evaluation
@@ -131,11 +133,13 @@ def regraded(run: Answered, rule: Rule, data: Path | None) -> Answered:
 
 
 def _recorded(row: Row) -> Row:
-    kept = {name: row[name] for name in ("logprobs", "reviews") if row.get(name)}
+    kept = {name: row[name] for name in ("logprobs", "reviews", "finish") if row.get(name)}
     return {"item": row["item"], "output": row["outputs"], **kept}
 
 
 def _rescored(row: Row, found: Row) -> Row:
+    if row.get("note") == TOO_LONG:
+        return row | {"score": found["score"], "extracted": found["extracted"]}
     missing = all(one is None for one in found["extracted"])
     note = NO_ANSWER if missing else "" if row.get("note") == NO_ANSWER else row.get("note", "")
     return row | {"score": found["score"], "extracted": found["extracted"], "note": note}

@@ -20,6 +20,10 @@ _NUMBER = re.compile(
 )
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 _FENCED = re.compile(r"^[ \t]*```[^\n`]*\n(.*?)(?:^[ \t]*```|\Z)", re.DOTALL | re.MULTILINE)
+_LONG_STRING = re.compile("\"\"\"|'''")  # its lines may begin anywhere
+_TALK = re.compile(
+    r"(?<=\n)(?!(?:async|class|def|from|import)\b|[#@)\]}]|\w+(?:\s*:[^=\n]*)?\s*=(?!=))\S"
+)
 _CODE_LINE = re.compile(r"^(?:def|class|from|import|async|@)", re.MULTILINE)
 
 
@@ -89,12 +93,12 @@ def program(prompt: str, output: str, entry_point: str) -> str:
 
     Code is taken out of a Markdown fence if one is there. Where it defines the function anew, only
     what stands before the function in the prompt (imports, helpers) is put before it, and talk
-    before its first line of code is left out; else it goes on from the prompt.
+    before its first line of code is left out; else it goes on from the prompt, up to what is talk.
     """
     code = _unfenced(output, entry_point)
     definition = re.compile(rf"^(?:async )?def {re.escape(entry_point)}\b", re.MULTILINE)
     if _is_body(code) or not definition.search(code):
-        return prompt + code
+        return prompt + _without_talk(code)
     first, start = _CODE_LINE.search(code), definition.search(prompt)
     assert first is not None  # the definition is such a line
     return (prompt[: start.start()] if start else "") + code[first.start() :]
@@ -108,6 +112,12 @@ def _unfenced(output: str, entry_point: str) -> str:
     blocks: list[str] = _FENCED.findall(output)
     defining = [block for block in blocks if f"def {entry_point}" in block]
     return (defining or blocks or [output])[0]
+
+
+def _without_talk(code: str) -> str:
+    """A body and helpers after it, up to the first line that is none of either."""
+    after = None if _LONG_STRING.search(code) else _TALK.search(code)
+    return code[: after.start()] if after else code
 
 
 def _is_body(code: str) -> bool:

@@ -33,7 +33,7 @@ from cameleer.results.records import Answer, Format, Item, Sample, Score
 from cameleer.results.stats import mean_interval
 
 if TYPE_CHECKING:
-    from cameleer.evals.runner import EvalSpec
+    from cameleer.evals.asking import EvalSpec
 
 ANSWERS = "answers.jsonl"  # the log: one line for each request of lm-eval's
 FEWSHOT_SEED = 1234  # lm-eval's own default
@@ -107,7 +107,7 @@ class LmEvalRun:
 
     def _documents(self) -> dict[str, list[int]]:
         """Which documents are asked of each task; all, or a sample by each task's share."""
-        from cameleer.evals.runner import limited
+        from cameleer.evals.asking import limited
 
         items = [
             Item(f"{name}/{row}", name, "", "", None, {"row": row})

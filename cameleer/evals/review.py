@@ -19,6 +19,7 @@ from cameleer.engines.reviewer import Kind, Reader, find_reviewer, open_reviewer
 from cameleer.evals.benchmark import Ask, Benchmark, benchmark_named
 from cameleer.results.records import Item
 
+REVIEWS = "reviews.jsonl"
 Place = tuple[str, int]
 """An output: its item's key, and which of the item's outputs it is."""
 Reviews = dict[str, list[float]]

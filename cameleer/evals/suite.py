@@ -15,8 +15,8 @@ from pydantic import Field, field_validator, model_validator
 
 from cameleer.core.config import Config, load_config, read_options
 from cameleer.core.errors import UserError, unknown
+from cameleer.evals.asking import EvalSpec
 from cameleer.evals.benchmark import benchmark_named
-from cameleer.evals.runner import EvalSpec
 from cameleer.results.stats import Estimate, Items, suite_mean
 from cameleer.results.store import Evaluation
 

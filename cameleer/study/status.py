@@ -8,8 +8,8 @@ from typing import Any
 from cameleer.core.artifact import Stage
 from cameleer.core.files import read_json
 from cameleer.data.miniature import make
+from cameleer.evals.asking import EvalSpec, limited
 from cameleer.evals.benchmark import Ask, benchmark_named
-from cameleer.evals.runner import EvalSpec, limited
 from cameleer.results.stats import smallest_effect
 from cameleer.study.grid import Grid, data_stage
 from cameleer.study.study import Study, label_of

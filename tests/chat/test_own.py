@@ -54,7 +54,7 @@ def test_the_embedded_models_prompts_are_its_own(embedded_model: Path, tmp_path:
     from transformers import AutoTokenizer
 
     from cameleer.engines.lengths import Lengths
-    from cameleer.evals.runner import prompts
+    from cameleer.evals.asking import prompts
 
     tokenizer = AutoTokenizer.from_pretrained(embedded_model)
     rows = [{"id": f"vicuna_{n}", "prompt": f"Say {n}.\n"} for n in range(3)]

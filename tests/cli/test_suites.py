@@ -81,6 +81,22 @@ def test_one_benchmark_that_fails_stops_no_other(run: Any, tmp_path: Path) -> No
     assert len(json.loads((tmp_path / "out/human/outputs.json").read_text())) == 2
 
 
+def test_a_benchmark_without_data_is_told_first_and_stops_no_other(run: Any) -> None:
+    code, out, err = run(
+        "human", "tydiqa", "mmlu", "--limit", "2", "--max-new-tokens", "4", "--json"
+    )
+    facts = json.loads(out)
+    assert code == 2
+    assert [one["benchmark"] for one in facts["scores"]] == ["human", "mmlu"]
+    assert list(facts["failed"]) == ["tydiqa:gold"]
+    said = " ".join(err.split())
+    assert "no file of 'tydiqa' here" in said
+    assert said.index("the others are asked") < said.index("its 57 groups")
+    code, out, err = run("tydiqa", "toxigen")
+    assert (code, out) == (2, "")
+    assert err.count("no file of") == 1
+
+
 def test_the_table_has_averages_and_dashes(run: Any) -> None:
     code, out, _ = run("--suite", "mine.yaml", "--without", "gsm", "--limit", "1")
     lines = [line.split("  ") for line in out.splitlines()]

@@ -14,9 +14,10 @@ from cameleer.core.errors import UserError
 from cameleer.core.files import read_json
 from cameleer.core.jsonl import read_jsonl
 from cameleer.engines.engine import Request
+from cameleer.evals.asking import EvalSpec
 from cameleer.evals.benchmark import benchmark_named
 from cameleer.evals.reconcile import reconcile
-from cameleer.evals.runner import EvalSpec, eval_stage, evaluate
+from cameleer.evals.runner import eval_stage, evaluate
 from cameleer.results.records import Answer
 
 HOMES = {"camel": "desert", "penguin": "ice", "whale": "sea", "frog": "pond", "bee": "hive"}

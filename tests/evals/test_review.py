@@ -15,8 +15,10 @@ from cameleer.engines.engine import Request
 from cameleer.engines.replay import ReplayEngine
 from cameleer.engines.reviewer import find_reviewer, open_reviewer
 from cameleer.evals import review as reviewing
+from cameleer.evals.asking import EvalSpec
+from cameleer.evals.recorded import grade
 from cameleer.evals.review import reviewers_given
-from cameleer.evals.runner import EvalSpec, eval_stage, evaluate, grade
+from cameleer.evals.runner import eval_stage, evaluate
 from cameleer.results.records import Answer, Rule
 
 GROUPS, COUNT = ("camels", "llamas"), 9

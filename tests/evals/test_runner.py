@@ -14,7 +14,10 @@ from hypothesis import strategies as st
 
 from cameleer.core.errors import UserError
 from cameleer.engines.engine import Request
-from cameleer.evals.runner import EvalSpec, estimates, eval_stage, evaluate, grade, limited, prompts
+from cameleer.evals.asking import EvalSpec, limited, prompts
+from cameleer.evals.recorded import grade
+from cameleer.evals.runner import eval_stage, evaluate
+from cameleer.evals.scoring import estimates
 from cameleer.results.records import Answer, Item, Rule
 from cameleer.results.stats import mean_interval
 
@@ -200,13 +203,16 @@ def test_overrides_reach_the_engine(data: Path, tmp_path: Path) -> None:
     rows, scores = read(run(spec, data, tmp_path / "out", Listening()))
     one = asked[0]
     assert (one.samples, one.temperature, one.max_new_tokens, one.seed) == (3, 0.7, 8, 1)
-    assert one.stop == ()
+    assert one.stop == ("\nQuestion:",)
     assert len(rows[0]["outputs"]) == 3
     assert scores["finish"] == {"stop": 3 * COUNT}
     plain = EvalSpec(benchmark="gsm", format="plain")
     asked.clear()
     run(plain, data, tmp_path / "plain", Listening())
     assert asked[0].stop == ("\n",)
+    asked.clear()
+    run(EvalSpec(benchmark="gsm", rule="paper"), data, tmp_path / "paper", Listening())
+    assert not asked[0].stop
 
 
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=6), st.integers(1, 80), st.randoms())

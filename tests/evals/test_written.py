@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from cameleer.engines.engine import Request
-from cameleer.evals.runner import EvalSpec, eval_stage, evaluate
+from cameleer.evals.asking import EvalSpec
+from cameleer.evals.runner import eval_stage, evaluate
 from cameleer.evals.written import lengths
 from cameleer.results.records import Answer, Rule
 

@@ -36,19 +36,27 @@ from cameleer.evals.extract import NO_ANSWER, exact_match, last_number
 from cameleer.results.records import Format, Item, Score
 
 STOP: dict[Format, tuple[str, ...]] = {"plain": ("\n\n",)}
+FIXED_STOP: dict[Format, tuple[str, ...]] = {"plain": ("\n\n", "\nQ:"), "chat": ("\nQ:",)}
+PAPER_SAMPLE = 40
 SETTINGS = {
-    name: Setting(about, "exact match", stop=STOP, fixed_stop=("\nQ:",), macro=True)
+    name: Setting(
+        about, "exact match", stop=STOP, fixed_stop=FIXED_STOP, macro=True, sample=PAPER_SAMPLE
+    )
     for name, about in (
         ("cot", "examples with their reasoning"),
         ("direct", "examples with the answer alone"),
     )
 }
+SETTINGS |= {
+    f"{name}-{PAPER_SAMPLE}": one.subset(PAPER_SAMPLE, " of each task")
+    for name, one in SETTINGS.items()
+}
+GROUPS = 27
 NATIVE = ("bbh/*.json", "cot-prompts/*.txt")
-PAPER_SAMPLE = 40
 
-_PAPER_ANSWER = re.compile(r"[t|T]he answer is (.*?)\.")
+_PAPER_CUE = re.compile(r"[t|T]he answer is ")
 _ANSWER = re.compile(r"\banswer\W{0,3}(?:is\b|:)[\s:*]*", re.IGNORECASE)
-_NEW_QUESTION = re.compile(r"\n\s*Q:")
+_NEW_QUESTION = re.compile(r"\n[^\S\n]*Q:")
 _SENTENCE_END = re.compile(r"\.(?=\s|$)")
 _OPTION = re.compile(r"\(?([A-Z])\)?")
 _NAMED_OPTION = re.compile(r"\(([A-Z])\)")
@@ -60,13 +68,13 @@ _MARKS = string.punctuation + "“”‘’"
 
 
 def items(ask: Ask) -> list[Item]:
-    """The questions, task by task in alphabetical order: all, or by rule `paper` 40 of each."""
-    draw = random.Random(42)
+    """The questions, task by task in alphabetical order: all, or the paper's 40 of each."""
+    draw, size = random.Random(42), SETTINGS[ask.setting].drawn(ask)
     found: list[Item] = []
     for path in sorted((ask.data / "bbh").glob("*.json")):
         task, numbered = path.stem, list(enumerate(rows(path)))
-        if ask.rule == "paper" and not ask.grading and len(numbered) > PAPER_SAMPLE:
-            numbered = draw.sample(numbered, PAPER_SAMPLE)
+        if size is not None and len(numbered) > size:
+            numbered = draw.sample(numbered, size)
         examples = "" if ask.grading else _examples(ask, task)
         end = "\n" if ask.format == "plain" else ""
         for number, (question, target) in numbered:
@@ -79,19 +87,30 @@ def grade(item: Item, outputs: list[str], ask: Ask) -> Score:
     """Whether the answer read out of an output is the target, as the rule compares them."""
     target = str(item.target)
     if ask.rule == "paper":
-        named = [_PAPER_ANSWER.search(output) for output in outputs]
+        named = [_paper_answer(output) for output in outputs]
         said: list[str | None] = [
-            (found[1] if found else output).strip()
+            (output if found is None else found).strip()
             for found, output in zip(named, outputs, strict=True)
         ]
         right = [exact_match(one or "", target) for one in said]
-        missing = not any(named if ask.setting == "cot" else said)
+        cot = ask.setting.startswith("cot")
+        missing = all(one is None for one in named) if cot else not any(said)
     else:
         said = [read(answer_of(output, ask.setting), target) for output in outputs]
         gold = read(target, target)
         right = [one is not None and one == gold for one in said]
         missing = all(one is None for one in said)
     return Score(sum(right) / len(right), list(said), note=NO_ANSWER if missing else "")
+
+
+def _paper_answer(output: str) -> str | None:
+    """What stands between the first "the answer is" and a full stop of the same line, or None."""
+    for line in output.split("\n"):
+        cue = _PAPER_CUE.search(line)
+        end = line.find(".", cue.end()) if cue else -1
+        if cue and end >= 0:
+            return line[cue.end() : end]
+    return None
 
 
 def answer_of(output: str, setting: str) -> str:
@@ -102,7 +121,7 @@ def answer_of(output: str, setting: str) -> str:
     if not lines:
         return ""
     # Reasoning that names no answer may still end in it, whatever its last line starts with.
-    if setting == "cot" and not named:
+    if setting.startswith("cot") and not named:
         return lines[-1].strip()
     return _SENTENCE_END.split(lines[0], maxsplit=1)[0].strip()
 
@@ -136,6 +155,8 @@ def rows(path: Path) -> list[tuple[str, str]]:
                 wrong = f"is missing or not text in record {number}"
                 raise UserError(wrong, file=path, field=field)
         found.append((row["input"], row["target"]))
+    if not found:
+        raise UserError("is empty", file=path, field="examples", hint="fetch it again")
     return found
 
 
@@ -143,7 +164,9 @@ def _examples(ask: Ask, task: str) -> str:
     """What a task is, and its worked examples; the file's first two lines are no part of it."""
     path = ask.data / "cot-prompts" / f"{task}.txt"
     text = "\n".join(read_text(path).split("\n")[2:])
-    if ask.setting == "direct":
+    if "Q:" not in text:
+        raise UserError("holds no worked examples", file=path, hint="fetch it again")
+    if ask.setting.startswith("direct"):
         blocks = text.split("\n\n")
         text = "\n\n".join(_short(one, path) if one.startswith("Q:") else one for one in blocks)
     return text.strip()

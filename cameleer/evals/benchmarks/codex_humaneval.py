@@ -13,15 +13,14 @@ Programs run in the sandbox for 3 seconds, with the standard library alone; thei
 them, with what the prompt defines, and see results of plain types.
 Rule `paper`: the whole output goes on from the prompt and is run.
 Rule `fixed`: code is taken out of a Markdown fence if there is one, and where it defines the
-function anew, only what precedes the function in the prompt is put before it.
+function anew, only what precedes the function in the prompt is put before it. In the chat format
+outputs therefore do not end at "def", "class", "#" or "if". What follows a function's body and is
+no helper of it (talk, prints) is left out.
 """
 
 from __future__ import annotations
 
-import gzip
 import importlib.util
-import json
-import zlib
 from collections.abc import Iterator
 from math import comb
 from pathlib import Path
@@ -30,6 +29,7 @@ from typing import Any
 from cameleer.core.console import note
 from cameleer.core.errors import UserError
 from cameleer.core.folders import cache_root, locate
+from cameleer.core.jsonl import read_jsonl
 from cameleer.core.wheel import file_from_wheel
 from cameleer.evals.benchmark import Ask, Setting
 from cameleer.evals.extract import program
@@ -38,6 +38,8 @@ from cameleer.results.records import Format, Item, Score
 
 _ENDS = ("\nclass", "\ndef", "\n#", "\nif", "\nprint")
 STOP: dict[Format, tuple[str, ...]] = {"plain": _ENDS, "chat": _ENDS}
+# The others come before a function that is written anew, with its fence and imports.
+FIXED_STOP: dict[Format, tuple[str, ...]] = {"chat": ("\nprint(", "\nif __name__")}
 K = {"pass@1": 1, "pass@10": 10}
 API = "api-"
 _TEMPERATURES = (("pass@1", 0.1), ("pass@10", 0.8))
@@ -46,6 +48,7 @@ SETTINGS = {
         f"{name} of 20 samples at temperature {temperature}",
         name,
         stop=STOP,
+        fixed_stop=FIXED_STOP,
         temperature=temperature,
         top_p=0.95,
         samples=20,
@@ -146,19 +149,8 @@ def _checked(item: Item, output: str, ask: Ask) -> Program:
 
 def rows(path: Path) -> Iterator[dict[str, Any]]:
     """The problems of a packed JSON-lines file."""
-    try:
-        with gzip.open(path, "rt", encoding="utf-8") as handle:
-            lines = handle.read().splitlines()
-    except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"cannot be read: {error}", file=path) from None
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UserError(f"broken JSON: {error.msg}", file=path, line=number) from None
+    for line, row in read_jsonl(path):
         for field in FIELDS:
-            if not isinstance(row, dict) or not isinstance(row.get(field), str):
-                raise UserError("is missing or not text", file=path, line=number, field=field)
+            if not isinstance(row.get(field), str):
+                raise UserError("is missing or not text", file=path, line=line, field=field)
         yield row

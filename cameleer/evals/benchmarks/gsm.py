@@ -10,14 +10,19 @@ examples  the eight of Wei et al., Chain-of-Thought Prompting, 2022, Table 20; n
 
 Rule `paper`: as the paper's code. It asks 200 questions (a random sample, seed 42) in the sample's
 order; direct examples open with "Quesion:"; whole numbers lose their sign and "18.0" is 180, as
-texts are compared without punctuation; an output without a number is compared as a whole.
+texts are compared without punctuation; an output without a number is compared as a whole. In the
+chat format models end by themselves (the code of June 2023 ended all outputs at a line break, which
+cuts reasoning that goes over several lines).
 Rule `fixed`: all questions in the file's order; "Question:"; numbers are compared as numbers, with
-sign and decimals, commas only between thousands, "$" and a final "." aside.
+sign and decimals, commas only between thousands, "$" and a final "." aside. An output ends where it
+goes on with a new "Question:", whose number would else be read. Both: in plain format an output is
+one line, as the examples are.
 """
 
 from __future__ import annotations
 
 import random
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -42,12 +47,21 @@ from cameleer.results.records import Format, Item, Score
 
 # Tuned models are left to end by themselves; others would go on with a further question.
 STOP: dict[Format, tuple[str, ...]] = {"plain": ("\n",)}
+FIXED_STOP: dict[Format, tuple[str, ...]] = {"chat": ("\nQuestion:",)}
+PAPER_SAMPLE = 200
 SETTINGS = {
-    "cot": Setting("examples with their reasoning", "exact match", stop=STOP),
-    "direct": Setting("examples with the number alone", "exact match", stop=STOP),
+    name: Setting(about, "exact match", stop=STOP, fixed_stop=FIXED_STOP, sample=PAPER_SAMPLE)
+    for name, about in (
+        ("cot", "examples with their reasoning"),
+        ("direct", "examples with the number alone"),
+    )
+}
+SETTINGS |= {
+    f"{name}-{PAPER_SAMPLE}": one.subset(PAPER_SAMPLE, " questions")
+    for name, one in SETTINGS.items()
 }
 NATIVE = ("test.jsonl", "exemplars.jsonl")
-PAPER_SAMPLE = 200
+_NEW_QUESTION = re.compile(r"\n[^\S\n]*Question:")
 
 EXEMPLARS = "exemplars.jsonl"
 FIELDS = ("question", "cot_answer", "short_answer")
@@ -58,11 +72,12 @@ EXEMPLARS_SHA256 = "1a9738b43bfb404e877769e03a1b486471b671844cb13e259cae7f200137
 
 
 def items(ask: Ask) -> list[Item]:
-    """Test questions: all, or by rule `paper` its sample of 200."""
+    """Test questions: all, or the paper's sample of 200."""
     path = ask.data / "test.jsonl"
     rows = list(enumerate(read_jsonl(path)))
-    if ask.rule == "paper" and not ask.grading and len(rows) > PAPER_SAMPLE:
-        rows = random.Random(42).sample(rows, PAPER_SAMPLE)
+    size = SETTINGS[ask.setting].drawn(ask)
+    if size is not None and len(rows) > size:
+        rows = random.Random(42).sample(rows, size)
     prefix = "" if ask.grading else _prefix(ask)
     end = "\n" if ask.format == "plain" else ""
     found = []
@@ -83,7 +98,8 @@ def grade(item: Item, outputs: list[str], ask: Ask) -> Score:
         ]
         right = [exact_match(one or "", str(item.target)) for one in said]
     else:
-        numbers = [last_number(output) for output in outputs]
+        own = [_NEW_QUESTION.split(output, maxsplit=1)[0] for output in outputs]
+        numbers = [last_number(output) for output in own]
         said = list(numbers)
         gold = last_number(str(item.target))
         right = [one is not None and one == gold for one in numbers]
@@ -107,7 +123,7 @@ def _question_and_target(row: dict[str, Any], path: Path, line: int) -> tuple[st
 def _prefix(ask: Ask) -> str:
     """The instruction and the worked examples."""
     opening, answer = "Question", "cot_answer"
-    if ask.setting == "direct":
+    if ask.setting.startswith("direct"):
         opening, answer = "Quesion" if ask.rule == "paper" else opening, "short_answer"
     shown = "".join(
         f"{opening}: {row['question']}\nAnswer: {row[answer]}\n\n" for row in exemplars(ask.data)
@@ -128,6 +144,8 @@ def exemplars(data: Path) -> list[dict[str, str]]:
             if not isinstance(row.get(field), str):
                 raise UserError("is missing or not text", file=path, line=line, field=field)
         rows.append(row)
+    if not rows:
+        raise UserError("holds no examples", file=path, hint="remove it, and ours are taken")
     return rows
 
 

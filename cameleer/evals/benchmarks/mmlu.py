@@ -17,12 +17,12 @@ code reads ten options "None" as "nan"; the paper pins no version, so they stay 
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
+from cameleer.core.csv_rows import read_csv
 from cameleer.core.errors import UserError
 from cameleer.evals.benchmark import Ask, Setting
 from cameleer.evals.extract import NO_ANSWER, letter
@@ -31,14 +31,15 @@ from cameleer.results.records import Item, Score
 T = TypeVar("T")
 LETTERS = ("A", "B", "C", "D")
 CHOICES = tuple(f" {name}" for name in LETTERS)
-SHOTS = {"0-shot": 0, "5-shot": 5, "0-shot-100": 0, "5-shot-100": 5}
 SAMPLED = 100
 SETTINGS = {
     "0-shot": Setting("no examples", "accuracy", choices=CHOICES),
     "5-shot": Setting("five examples of the subject", "accuracy", choices=CHOICES),
-    "0-shot-100": Setting("no examples; 100 of each subject", "accuracy", choices=CHOICES),
-    "5-shot-100": Setting("five examples; 100 of each subject", "accuracy", choices=CHOICES),
 }
+SETTINGS |= {
+    f"{name}-{SAMPLED}": one.subset(SAMPLED, " of each subject") for name, one in SETTINGS.items()
+}
+GROUPS = 57
 NATIVE = ("test/*_test.csv", "dev/*_dev.csv")
 
 
@@ -47,22 +48,22 @@ def items(ask: Ask) -> list[Item]:
     found: list[Item] = []
     for path in sorted((ask.data / "test").glob("*_test.csv")):
         subject = path.name.removesuffix("_test.csv")
-        shots = SHOTS[ask.setting] if not ask.grading else 0
+        shots = 0 if ask.grading else int(ask.setting.partition("-")[0])
         examples = _examples(ask.data / "dev" / f"{subject}_dev.csv", shots)
         head = _head(subject, ask.rule)
         asked = list(enumerate(rows(path)))
-        for number, row in asked if ask.grading else _sampled(asked, ask.setting):
+        for number, row in _sampled(asked, SETTINGS[ask.setting].drawn(ask)):
             text, cue, meta = _prompt(head, examples, row, ask)
             key = f"mmlu/{subject}/{number}"
             found.append(Item(key, subject, text, cue, row[-1], meta))
     return found
 
 
-def _sampled(rows: list[T], setting: str) -> list[T]:
-    """All rows, or the hundred that pandas' `sample(100, random_state=42)` draws, in its order."""
-    if not setting.endswith(f"-{SAMPLED}") or len(rows) <= SAMPLED:
+def _sampled(rows: list[T], size: int | None) -> list[T]:
+    """All rows, or those that pandas' `sample(size, random_state=42)` draws, in its order."""
+    if size is None or len(rows) <= size:
         return rows
-    drawn = np.random.RandomState(42).choice(len(rows), size=SAMPLED, replace=False)
+    drawn = np.random.RandomState(42).choice(len(rows), size=size, replace=False)
     return [rows[index] for index in drawn]
 
 
@@ -82,18 +83,22 @@ def rows(path: Path) -> list[list[str]]:
     if not path.is_file():
         raise UserError("no such file", file=path, hint="MMLU has a folder dev beside test")
     rows = []
-    with path.open(newline="", encoding="utf-8") as handle:
-        reader = csv.reader(handle)
-        for row in reader:
-            if len(row) != len(LETTERS) + 2 or row[-1] not in LETTERS:
-                wanted = "is not a question, four options and a letter"
-                raise UserError(wanted, file=path, line=reader.line_num)
-            rows.append(row)
+    for line, row in read_csv(path):
+        if len(row) != len(LETTERS) + 2 or row[-1] not in LETTERS:
+            wanted = "is not a question, four options and a letter"
+            raise UserError(wanted, file=path, line=line)
+        rows.append(row)
+    if not rows:
+        raise UserError("holds no questions", file=path, hint="fetch it again")
     return rows
 
 
 def _examples(path: Path, shots: int) -> list[str]:
-    return [f"{_question(row)} {row[-1]}\n\n" for row in rows(path)[:shots]] if shots else []
+    shown = rows(path)[:shots] if shots else []
+    if len(shown) < shots:
+        wanted = f"holds {len(shown)} examples, and {shots} are shown"
+        raise UserError(wanted, file=path, hint="fetch it again, or ask 0-shot")
+    return [f"{_question(row)} {row[-1]}\n\n" for row in shown]
 
 
 def _head(subject: str, rule: str) -> str:

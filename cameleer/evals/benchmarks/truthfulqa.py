@@ -21,12 +21,12 @@ Both: six examples, greedy, 50 tokens.
 
 from __future__ import annotations
 
-import csv
 import math
 import re
 from pathlib import Path
 from typing import Any
 
+from cameleer.core.csv_rows import read_csv
 from cameleer.core.errors import UserError
 from cameleer.evals.benchmark import Ask, Reviewer, Setting
 from cameleer.evals.extract import NO_ANSWER
@@ -39,6 +39,7 @@ SETTINGS = {
         "informative and truthful",
         max_new_tokens=50,
         stop={"plain": ("\n\n",)},
+        fixed_stop={"plain": ("\n\n", "\nQ:"), "chat": ("\nQ:",)},
         reviewers={
             "truth": Reviewer("is it true?", "yes", JUDGE.format("truth")),
             "info": Reviewer("is it helpful?", "yes", JUDGE.format("info")),
@@ -168,18 +169,19 @@ def closed(answer: str) -> str:
 
 def rows(path: Path) -> list[dict[str, str]]:
     """The questions with their answers, as the file has them."""
-    found = []
-    with path.open(newline="", encoding="utf-8") as handle:
-        reader = csv.DictReader(handle)
-        for row in reader:
-            for field in FIELDS:
-                if not (row.get(field) or "").strip():
-                    wanted = "is missing or empty"
-                    raise UserError(wanted, file=path, line=reader.line_num, field=field)
-            own = answers(row, "paper")
-            if own["best"] not in own["correct"]:
-                wanted = "does not hold the best answer"
-                field = "Correct Answers"
-                raise UserError(wanted, file=path, line=reader.line_num, field=field)
-            found.append(row)
+    found: list[dict[str, str]] = []
+    names: list[str] | None = None
+    for line, fields in read_csv(path):
+        if names is None:
+            names = fields
+            continue
+        row = dict(zip(names, fields, strict=False))
+        for field in FIELDS:
+            if not row.get(field, "").strip():
+                raise UserError("is missing or empty", file=path, line=line, field=field)
+        own = answers(row, "paper")
+        if own["best"] not in own["correct"]:
+            wanted, field = "does not hold the best answer", "Correct Answers"
+            raise UserError(wanted, file=path, line=line, field=field)
+        found.append(row)
     return found

@@ -11,6 +11,9 @@ Prompts are in the question's language; `gold` shows the passage, cut to 512 tok
 not. Answers have at most 50 tokens, which is little where a tokenizer takes several for a letter:
 see the count of outputs ended by length. A language without training questions is asked without an
 example, which is told and counted.
+API models were asked the same, in chats, and the first line alone was compared by either rule
+(settings `api-…`; those with 20 have 20 questions of each language, as the scripts of June 2023
+asked GPT-4). In the chat format outputs are not ended at a line break.
 Rule `paper`: as the paper's code of November 2023. It asks 100 questions of each language; one
 stream of random numbers (seed 42) draws them and then the examples, language by language in
 alphabetical order. (The code of June 2023 took the languages in an order that changed from run to
@@ -42,13 +45,25 @@ from cameleer.evals.extract import NO_ANSWER
 from cameleer.results.records import Format, Item, Score
 
 STOP: dict[Format, tuple[str, ...]] = {"plain": ("\n",)}
+PAPER_SAMPLE = 100
+GOLD, CLOSED = (
+    Setting(about, "F1", max_new_tokens=50, stop=STOP, macro=True, sample=PAPER_SAMPLE)
+    for about in ("the passage is shown", "without the passage")
+)
 SETTINGS = {
-    name: Setting(about, "F1", max_new_tokens=50, stop=STOP, macro=True)
-    for name, about in (("gold", "the passage is shown"), ("closed", "without the passage"))
+    "gold": GOLD,
+    "closed": CLOSED,
+    "gold-100": GOLD.subset(PAPER_SAMPLE, " of each language"),
+    "closed-100": CLOSED.subset(PAPER_SAMPLE, " of each language"),
+    "api-gold": GOLD.subset(PAPER_SAMPLE, " of each language, as API models were asked"),
+    "api-closed": CLOSED.subset(PAPER_SAMPLE, " of each language, as API models were asked"),
+    "api-gold-20": GOLD.subset(20, " of each language, as GPT-4 was asked in June 2023"),
+    "api-closed-20": CLOSED.subset(20, " of each language, as GPT-4 was asked in June 2023"),
 }
+API = "api-"
+GROUPS = 9
 DEV, TRAIN = "tydiqa-goldp-v1.1-dev.json", "tydiqa-goldp-v1.1-train.json"
 NATIVE = (DEV, TRAIN)
-PAPER_SAMPLE = 100
 PASSAGE_TOKENS = 512
 CUT, ANSWER_CUT = "passage cut", "passage cut, no gold answer left"
 
@@ -142,16 +157,16 @@ class Question(NamedTuple):
 
 
 def items(ask: Ask) -> list[Item]:
-    """The questions, language by language: all, or by rule `paper` 100 of each language."""
+    """The questions, language by language: all, or the paper's 100 of each language."""
     asked = _by_language(rows(ask.data / DEV))
     if ask.grading:
         return [_item(one, "", {}) for questions in asked.values() for one in questions]
     shots = _by_language(rows(ask.data / TRAIN))
     stream = random.Random(42)
-    if ask.rule == "paper":
+    if (size := SETTINGS[ask.setting].drawn(ask)) is not None:
         for language, questions in asked.items():
-            if len(questions) > PAPER_SAMPLE:
-                asked[language] = stream.sample(questions, PAPER_SAMPLE)
+            if len(questions) > size:
+                asked[language] = stream.sample(questions, size)
     found, bare = [], []
     for language, questions in asked.items():
         draw = stream if ask.rule == "paper" else random.Random(f"42 {language}")
@@ -168,6 +183,8 @@ def grade(item: Item, outputs: list[str], ask: Ask) -> Score:
     language, gold = language_of(item.key), _gold(item.target)
     if ask.rule == "paper":
         said = [output.strip() for output in outputs]
+        if ask.setting.startswith(API):
+            said = [one.split("\n")[0].strip() for one in said]
         words = squad_words
     else:
         said = [_first_line(output, language) for output in outputs]
@@ -250,24 +267,28 @@ def _by_language(questions: Sequence[Question]) -> dict[str, list[Question]]:
 def _asked(questions: Sequence[Question], shot: Question | None, ask: Ask) -> list[Item]:
     """One language's questions as they are asked."""
     words = WORDS[questions[0].language]
-    head = (words.gold if ask.setting == "gold" else words.closed) + "\n\n"
+    head = (words.gold if _shows_passage(ask) else words.closed) + "\n\n"
     if shot is not None:
-        passage = ask.cut(shot.passage, PASSAGE_TOKENS) if ask.setting == "gold" else ""
+        passage = ask.cut(shot.passage, PASSAGE_TOKENS) if _shows_passage(ask) else ""
         head += f"{_question(shot, passage, words, ask)}{words.answer} {shot.answers[0]}\n\n"
     found = []
     for one in questions:
         meta: dict[str, Any] = {"dropped_shots": 1} if shot is None else {}
-        passage = ask.cut(one.passage, PASSAGE_TOKENS) if ask.setting == "gold" else ""
-        if ask.setting == "gold" and passage != one.passage:
+        passage = ask.cut(one.passage, PASSAGE_TOKENS) if _shows_passage(ask) else ""
+        if _shows_passage(ask) and passage != one.passage:
             left = any(answer in passage for answer in one.answers)
             meta["cut"] = CUT if left else ANSWER_CUT
         found.append(_item(one, head + _question(one, passage, words, ask), meta))
     return found
 
 
+def _shows_passage(ask: Ask) -> bool:
+    return "gold" in ask.setting
+
+
 def _question(one: Question, passage: str, words: Words, ask: Ask) -> str:
     """What stands before an answer's cue."""
-    shown = f"{words.passage} {passage}\n" if ask.setting == "gold" else ""
+    shown = f"{words.passage} {passage}\n" if _shows_passage(ask) else ""
     return f"{shown}{words.question} {one.question}\n"
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from cameleer.core.errors import UserError
+from cameleer.evals.asking import prompts
 from cameleer.evals.benchmark import Ask, benchmark_named
 from cameleer.evals.benchmarks import alpaca_eval
-from cameleer.evals.runner import grade, prompts
+from cameleer.evals.recorded import grade
 
 ROWS = [
     {"dataset": "koala", "instruction": " Name a camel.\n", "output": "x", "generator": "g"},

@@ -18,10 +18,12 @@ from hypothesis import strategies as st
 from cameleer.core.errors import UserError
 from cameleer.core.files import read_json
 from cameleer.engines.engine import Request
+from cameleer.evals.asking import EvalSpec, prompts
 from cameleer.evals.benchmark import Ask
 from cameleer.evals.benchmarks import bbh
-from cameleer.evals.runner import EvalSpec, eval_stage, evaluate, prompts, weights
-from cameleer.evals.runner import grade as grade_file
+from cameleer.evals.recorded import grade as grade_file
+from cameleer.evals.runner import eval_stage, evaluate
+from cameleer.evals.scoring import weights
 from cameleer.results.records import Answer, Format, Item, Rule
 
 INTRO = "Say which is bigger.\n\nBigger means taller:\n\n"
@@ -230,7 +232,7 @@ def test_broken_files_are_named(data: Path) -> None:
     write(data, "ants", [{"input": "?", "target": "x"}, {"input": "?"}])
     with pytest.raises(UserError, match=r"ants\.json: field 'target'.*record 1"):
         bbh.items(Ask(data, "cot"))
-    write(data, "ants", [], shown="Do.\n\nQ: Why?\nA: Because.\n")
+    write(data, "ants", [{"input": "?", "target": "x"}], shown="Do.\n\nQ: Why?\nA: Because.\n")
     assert bbh.items(Ask(data, "cot"))
     with pytest.raises(UserError, match=r"ants\.txt.*So the answer is"):
         bbh.items(Ask(data, "direct"))

@@ -12,9 +12,10 @@ import pytest
 
 from cameleer.core.errors import UserError
 from cameleer.engines.engine import Request
+from cameleer.evals.asking import EvalSpec, prompts
 from cameleer.evals.benchmark import Ask, benchmark_named
 from cameleer.evals.benchmarks import codex_humaneval
-from cameleer.evals.runner import EvalSpec, eval_stage, evaluate, prompts
+from cameleer.evals.runner import eval_stage, evaluate
 from cameleer.evals.sandbox import Program, run_programs
 from cameleer.results.records import Answer, Item, Rule
 from cameleer.results.stats import mean_interval
@@ -77,6 +78,10 @@ def test_pass_at_is_the_share_of_subsets_with_a_pass(samples: int) -> None:
         ("fixed", FENCED, 1),
         ("fixed", "    import sys; sys.exit(0)\n", 0),
         ("fixed", "", 0),
+        ("fixed", "    return 2 * x\nThis is how it's done.\nprint(1", 1),
+        ("paper", "    return 2 * x\nThis is how it's done.\n", 0),
+        ("fixed", "    return two * x\n\ntwo = 2\n\n# so\ndef more(x):\n    pass\n", 1),
+        ("fixed", '    """\nTwo\n"""\n    return 2 * x\n', 1),
     ],
 )
 def test_grade(data: Path, rule: Rule, output: str, value: float) -> None:
@@ -101,6 +106,9 @@ def test_the_settings_sample_as_the_paper_did() -> None:
         assert (setting.samples, setting.temperature, setting.top_p) == (20, temperature, 0.95)
         assert setting.format == "plain"
         assert setting.max_new_tokens == 512
+        ends = ("\nclass", "\ndef", "\n#", "\nif", "\nprint")
+        assert setting.stops("paper", "chat") == setting.stops("fixed", "plain") == ends
+        assert "\ndef" not in setting.stops("fixed", "chat")  # a fence may open before it
 
 
 def test_the_installed_package_steps_in(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -117,7 +125,7 @@ def test_broken_files_are_named(data: Path) -> None:
     with pytest.raises(UserError, match=r"HumanEval.jsonl.gz:2: field 'prompt'"):
         codex_humaneval.items(Ask(data, "pass@1"))
     (data / "HumanEval.jsonl.gz").write_text("no gzip")
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match=r"gz:1: broken JSON"):
         codex_humaneval.items(Ask(data, "pass@1"))
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from cameleer.core.errors import UserError
+from cameleer.evals.asking import prompts
 from cameleer.evals.benchmark import Ask
 from cameleer.evals.benchmarks import gsm
-from cameleer.evals.runner import prompts
 from cameleer.results.records import Item, Rule
 
 SAMPLE = random.Random(42).sample(range(300), 200)
@@ -80,6 +80,8 @@ def value(rule: Rule, target: str, output: str) -> float:
         ("1234", "$1,234.", 1, 1),
         ("10", "One of 5,10", 0, 1),
         ("5", "five", 0, 0),
+        ("5", "So 5.\n \n Question: And 6?\nAnswer: 6", 0, 1),
+        ("6", "5\nA Question: And 6", 1, 1),
     ],
 )
 def test_grade(target: str, output: str, paper: int, fixed: int) -> None:

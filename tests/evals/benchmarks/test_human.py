@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from cameleer.core.errors import UserError
+from cameleer.evals.asking import prompts
 from cameleer.evals.benchmark import Ask
 from cameleer.evals.benchmarks import human
-from cameleer.evals.runner import prompts
 
 ROWS = [
     {"id": "vicuna_3", "prompt": "Why?\n"},

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from cameleer.core.errors import UserError
+from cameleer.evals.asking import prompts
 from cameleer.evals.benchmark import Ask
 from cameleer.evals.benchmarks import mmlu
-from cameleer.evals.runner import prompts
 from cameleer.results.records import Item
 
 SUBJECT = "desert_law"

@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cameleer.core.errors import UserError
+from cameleer.evals.asking import prompts
 from cameleer.evals.benchmark import Ask, benchmark_named
 from cameleer.evals.benchmarks import truthfulqa
-from cameleer.evals.runner import grade, prompts
+from cameleer.evals.recorded import grade
 from cameleer.results.records import Item, Rule
 
 FIELDS = ["Type", "Category", "Question", "Best Answer", "Correct Answers", "Incorrect Answers"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 import re
@@ -16,10 +17,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cameleer.core.errors import UserError
+from cameleer.engines.lengths import Lengths
+from cameleer.evals.asking import prompts
 from cameleer.evals.benchmark import Ask
 from cameleer.evals.benchmarks import tydiqa
-from cameleer.evals.runner import grade as grade_file
-from cameleer.evals.runner import prompts
+from cameleer.evals.recorded import grade as grade_file
+from cameleer.model.load import load_tokenizer
 from cameleer.results.records import Format, Item, Rule
 
 
@@ -45,8 +48,9 @@ def data(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def found(data: Path, setting: str, rule: Rule, form: Format) -> dict[str, str]:
-    return {row["item"]: row["prompt"] for row in prompts(f"tydiqa:{setting}", data, rule, form)}
+def found(data: Path, setting: str, rule: Rule, form: Format, cut: Any = None) -> dict[str, str]:
+    rows = prompts(f"tydiqa:{setting}", data, rule, form, cut=cut)
+    return {row["item"]: row["prompt"] for row in rows}
 
 
 @pytest.mark.parametrize("rule", ["paper", "fixed"])
@@ -189,6 +193,16 @@ def test_f1(language: str, target: list[str], output: str, paper: float, fixed: 
     assert score("fixed", output, target, language)[1] == pytest.approx(fixed)
 
 
+def test_of_api_models_the_first_line_is_compared(data: Path) -> None:
+    item = Item("tydiqa/english-1-0", "english", "", "", ["Ann"])
+    for rule in ("paper", "fixed"):
+        for setting, value in (("gold", 2 / 3 if rule == "paper" else 1), ("api-gold", 1)):
+            graded = tydiqa.grade(item, ["\n Ann \nthen"], Ask(data, setting, rule))
+            assert graded.value == pytest.approx(value)
+    plain = tydiqa.items(Ask(data, "closed", "paper"))
+    assert tydiqa.items(Ask(data, "api-closed-20", "paper")) == plain
+
+
 def test_recorded_outputs(data: Path, tmp_path: Path) -> None:
     answers = tmp_path / "answers.jsonl"
     rows = [
@@ -236,9 +250,15 @@ def native(path: Path) -> list[dict[str, Any]]:
     ]
 
 
-def paper_prompts(folder: Path, closed: bool, chat: bool) -> dict[str, str]:
-    """The paper's algorithm told again; a language without training rows has no example."""
+def paper_prompts(
+    folder: Path, closed: bool, chat: bool, tokenizer: Any = None
+) -> tuple[dict[str, str], int]:
+    """The paper's algorithm told again, and how many contexts it cuts, examples' among them.
+
+    A language without training rows has no example. Without a tokenizer nothing is cut.
+    """
     rows, train = native(folder / tydiqa.DEV), native(folder / tydiqa.TRAIN)
+    cut = 0
     languages = sorted({row["lang"] for row in rows})
     random.seed(42)
     asked = {}
@@ -249,6 +269,11 @@ def paper_prompts(folder: Path, closed: bool, chat: bool) -> dict[str, str]:
     for name in languages:
         own = [row for row in train if row["lang"] == name]
         shots = random.sample(own, 1) if own else []
+        for row in [*asked[name], *shots] if tokenizer else []:
+            tokens = tokenizer.encode(row["context"])
+            if len(tokens) > 512:
+                cut += 1
+                row["context"] = tokenizer.decode(tokens[:512])
         words = tydiqa.WORDS[name]
         p, q, a = words.passage, words.question, words.answer
 
@@ -263,16 +288,73 @@ def paper_prompts(folder: Path, closed: bool, chat: bool) -> dict[str, str]:
             text = head + one(row)
             text = "<|user|>\n" + text + "\n<|assistant|>\n" if chat else text
             texts["tydiqa/" + row["id"]] = text + a
-    return texts
+    return texts, cut
+
+
+@pytest.fixture(scope="session")
+def opening_tokenizer(tiny_tokenizer: Any) -> Any:
+    """A tokenizer that puts <s> before every text, as LLaMA's does; most passages are too long."""
+    from tokenizers.processors import TemplateProcessing
+
+    opening = copy.deepcopy(tiny_tokenizer)
+    opening.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", 0)]
+    )
+    return opening
 
 
 @pytest.mark.real_data
 @pytest.mark.parametrize("form", ["chat", "plain"])
 @pytest.mark.parametrize("setting", ["gold", "closed"])
 def test_real_prompts_are_the_papers(real_data: Path, setting: str, form: Format) -> None:
-    wanted = paper_prompts(real_data / "eval" / "tydiqa", setting == "closed", form == "chat")
+    wanted, _ = paper_prompts(real_data / "eval" / "tydiqa", setting == "closed", form == "chat")
     assert len(wanted) == 900
     assert list(found(real_data, setting, "paper", form).items()) == list(wanted.items())
+
+
+@pytest.mark.real_data
+@pytest.mark.embedded
+@pytest.mark.parametrize("form", ["chat", "plain"])
+@pytest.mark.parametrize("setting", ["gold", "closed"])
+@pytest.mark.parametrize("kind", ["embedded", "opening"])
+def test_real_passages_are_cut_as_the_paper_cut_them(
+    real_data: Path, setting: str, form: Format, kind: str, request: pytest.FixtureRequest
+) -> None:
+    if kind == "embedded":
+        tokenizer = load_tokenizer(str(request.getfixturevalue("embedded_model")))
+    else:
+        tokenizer = request.getfixturevalue("opening_tokenizer")
+    home = real_data / "eval" / "tydiqa"
+    wanted, cut = paper_prompts(home, setting == "closed", form == "chat", tokenizer)
+    lengths = Lengths(tokenizer)
+    got = found(real_data, setting, "paper", form, lengths.cut)
+    assert list(got.items()) == list(wanted.items())
+    assert len(wanted) == 900
+    stray = sum("<s>" in prompt for prompt in got.values())
+    assert cut > (200 if kind == "embedded" else 700)
+    assert stray == 0 if (kind, setting) != ("opening", "gold") else stray > 700
+
+
+@pytest.mark.real_data
+def test_the_mended_cut_has_no_stray_token(real_data: Path, opening_tokenizer: Any) -> None:
+    lengths = Lengths(opening_tokenizer)
+    ask = Ask(
+        real_data / "eval" / "tydiqa",
+        "gold-100",
+        cut=lambda text, tokens: lengths.cut(text, tokens, "fixed"),
+    )
+    passages = {one.key: one.passage for one in tydiqa.rows(ask.data / tydiqa.DEV)}
+    items = tydiqa.items(ask)
+    assert len(items) == 900
+    for item in items:
+        assert "<s>" not in item.text
+        words = tydiqa.WORDS[item.group]
+        question = item.text.rpartition(f"\n{words.question} ")[0]
+        shown = question.rpartition(f"{words.passage} ")[2]
+        assert passages[item.key].startswith(shown)
+        assert lengths.count(shown) <= 512
+        assert shown == passages[item.key] or lengths.count(shown) > 500
+        assert ("cut" in item.meta) == (shown != passages[item.key])
 
 
 @pytest.mark.real_data

@@ -1,0 +1,35 @@
+"""Reading CSV files: every row with its line, every mistake too."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+from cameleer.core.errors import UserError
+from cameleer.core.jsonl import open_bytes
+
+
+def read_csv(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """(line number from 1 at which it ends, fields) for each row that is not empty.
+
+    Raises UserError if the file cannot be opened, is not UTF-8, or breaks off.
+    """
+    with open_bytes(path) as handle:
+        data = handle.read()
+        if handle.broken:
+            raise UserError(handle.broken, file=path)
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        hint = "convert it to UTF-8"
+        raise UserError("is not UTF-8 text", file=path, line=line, hint=hint) from None
+    reader = csv.reader(io.StringIO(text, newline=""))
+    try:
+        for row in reader:
+            if row:
+                yield reader.line_num, row
+    except csv.Error as error:
+        raise UserError(f"broken CSV: {error}", file=path, line=reader.line_num) from None
