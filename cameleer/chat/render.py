@@ -342,16 +342,21 @@ def _reaching(offsets: Sequence[tuple[int, int]], first: int, stop: int, place: 
 
 def require_end_token(tokenizer: Any) -> None:
     """Check that the tokenizer has an end-of-text token and reads its text as that one token."""
-    eos = tokenizer.eos_token
+    eos, file = tokenizer.eos_token, tokenizer.name_or_path or None
     if eos is None:
         raise UserError(
-            "the tokenizer has no end-of-text token", hint="set eos_token in its folder"
+            "the tokenizer has no end-of-text token",
+            file=file,
+            hint="set eos_token in tokenizer_config.json",
         )
     if not tokenizer.is_fast:
-        raise UserError("the tokenizer gives no character offsets", hint="use a fast tokenizer")
+        raise UserError(
+            "the tokenizer gives no character offsets", file=file, hint="use a fast tokenizer"
+        )
     ids = tokenizer(f"a{eos}\n", add_special_tokens=False)["input_ids"]
     if tokenizer.eos_token_id not in ids:
         raise UserError(
             f"the tokenizer splits its own end token {eos!r}",
+            file=file,
             hint="mark it as special in tokenizer_config.json",
         )

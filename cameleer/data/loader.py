@@ -87,7 +87,7 @@ def tokenise(
         for name, numbers in (("sources.u32", sources), ("places.i64", places)):
             (folder / name).write_bytes(numbers.tobytes())
         write_json(whole, {"names": list(names), "counts": counts})
-    return _mapped(folder, data)
+    return _mapped(folder, data, max_tokens)
 
 
 @dataclass(frozen=True)
@@ -150,11 +150,15 @@ def _too_long(data: Path, identity: str, tokens: int, limit: int) -> UserError:
     )
 
 
-def _mapped(folder: Path, data: Path) -> Tokens:
+def _mapped(folder: Path, data: Path, max_tokens: int) -> Tokens:
     facts = read_json(folder / "tokens.json")
     counts = Counter(facts["counts"])
     if not counts["tokens"]:
-        raise UserError("holds no conversation that can be learned from", file=data)
+        raise UserError(
+            "holds no conversation that can be learned from",
+            file=data,
+            hint="; ".join(what_was_left_out(counts, max_tokens)) or None,
+        )
     return Tokens(
         np.memmap(folder / "ids.u32", np.uint32, "r"),
         np.memmap(folder / "supervised.u8", np.bool_, "r"),
@@ -168,17 +172,23 @@ def _mapped(folder: Path, data: Path) -> Tokens:
 
 def say_what_was_left_out(counts: Counter[str], max_tokens: int) -> None:
     """One line for everything that did not reach the model whole."""
+    for line in what_was_left_out(counts, max_tokens):
+        note(line)
+
+
+def what_was_left_out(counts: Counter[str], max_tokens: int) -> Iterator[str]:
+    """What did not reach the model whole, and why."""
     if counts["cut"]:
         lost = f"{counts['cut']} of {counts['read']} conversations cut at {max_tokens} tokens"
-        note(f"{lost} ({counts['cut_tokens']} tokens lost)")
+        yield f"{lost} ({counts['cut_tokens']} tokens lost)"
     for key, words in (
         ("dropped_long", f"dropped, longer than {max_tokens} tokens"),
         ("dropped_no_supervised", "dropped, nothing in them is to be learned"),
     ):
         if counts[key]:
-            note(f"{counts[key]} of {counts['read']} conversations {words}")
+            yield f"{counts[key]} of {counts['read']} conversations {words}"
     if counts["straddling"]:
-        note(f"{counts['straddling']} tokens reach from a prompt into its answer: not in the loss")
+        yield f"{counts['straddling']} tokens reach from a prompt into its answer: not in the loss"
 
 
 SQUARE = 8192  # attention in a document of so many tokens costs about as much as all else there

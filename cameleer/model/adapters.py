@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import Field
+
 from cameleer.core.config import Config
 from cameleer.core.errors import UserError
 from cameleer.model.bnb import bitsandbytes
@@ -21,9 +23,9 @@ class LoraSpec(Config):
     alpha / sqrt(r) instead of alpha / r (arXiv 2312.03732).
     """
 
-    r: int = 64
-    lora_alpha: int = 16
-    lora_dropout: float = 0.1
+    r: int = Field(default=64, gt=0)
+    lora_alpha: int = Field(default=16, gt=0)
+    lora_dropout: float = Field(default=0.1, ge=0, lt=1)
     target_modules: str | list[str] = "all-linear"
     use_rslora: bool = False
 

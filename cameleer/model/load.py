@@ -170,6 +170,7 @@ class quiet:  # noqa: N801 (reads as a statement: `with quiet():`)
         from transformers.utils import logging as theirs
 
         self.level = logging.getLogger("transformers").level
+        self.bars = theirs.is_progress_bar_enabled()  # not, within another `with quiet()`
         theirs.disable_progress_bar()
         theirs.set_verbosity_error()
         self.warnings = warnings.catch_warnings()
@@ -179,6 +180,7 @@ class quiet:  # noqa: N801 (reads as a statement: `with quiet():`)
     def __exit__(self, *error: object) -> None:
         from transformers.utils import logging as theirs
 
-        theirs.enable_progress_bar()
+        if self.bars:
+            theirs.enable_progress_bar()
         theirs.set_verbosity(self.level or logging.WARNING)
         self.warnings.__exit__(None, None, None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, PositiveInt, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt, model_validator
 
 from cameleer.chat.render import Rule
 from cameleer.core.config import Config
@@ -22,6 +22,14 @@ TrackerName = Literal["tensorboard", "wandb", "mlflow", "trackio"]
 def _as_list(names: object) -> object:
     """transformers' way to name trackers: one name is a list of it, `none` is none."""
     return [] if names in (None, "none", ["none"]) else [names] if isinstance(names, str) else names
+
+
+def _norm(most: float | None) -> float | None:
+    """Elsewhere 0 or -1 (the paper's code) means that nothing is clipped; here they would turn
+    gradients round."""
+    if most is not None and most <= 0:
+        raise ValueError("should be greater than 0; null leaves gradients as they are")
+    return most
 
 
 class TrainSettings(Config):
@@ -76,10 +84,10 @@ class TrainSettings(Config):
     lr_scheduler_type: Literal["linear", "constant"] = "linear"
     warmup_ratio: float = Field(default=0.03, ge=0, le=1)
     weight_decay: float = Field(default=0.0, ge=0)
-    adam_beta1: float = 0.9
-    adam_beta2: float = 0.999
-    adam_epsilon: float = 1e-8
-    max_grad_norm: float | None = 1.0
+    adam_beta1: float = Field(default=0.9, ge=0, lt=1)
+    adam_beta2: float = Field(default=0.999, ge=0, lt=1)
+    adam_epsilon: float = Field(default=1e-8, gt=0)
+    max_grad_norm: Annotated[float | None, AfterValidator(_norm)] = 1.0
     optim: OptimName = "adamw_torch_fused"
     master_weights: MasterWeights = "fp32"
     offload_optimizer: bool = False
@@ -91,7 +99,7 @@ class TrainSettings(Config):
     use_liger_kernel: bool = False
     tf32: bool = False
     save_precision: Literal["fp32", "bf16"] = "fp32"
-    seed: int = 42
+    seed: int = Field(default=42, ge=0)
     validation_fraction: float = Field(default=0.0, ge=0, le=0.5)
     validation_conversations: PositiveInt | None = None
     validation_data: Path | None = None

@@ -21,6 +21,7 @@ from cameleer.model.load import (
     load_tokenizer,
     model_fingerprint,
     model_folder,
+    quiet,
 )
 
 
@@ -178,6 +179,17 @@ def test_precision() -> None:
     assert device_and_dtype("fp32")[1] == torch.float32
     assert device_and_dtype("bf16")[1] == torch.bfloat16
     assert device_and_dtype("auto")[1] in (torch.float32, torch.bfloat16)
+
+
+def test_quiet_within_quiet() -> None:
+    """Adapters are folded in quietly while a checkpoint is saved quietly."""
+    from transformers.utils import logging as theirs
+
+    with quiet():
+        with quiet():
+            pass
+        assert not theirs.is_progress_bar_enabled()
+    assert theirs.is_progress_bar_enabled()
 
 
 def test_a_tokenizer_neither_cuts_nor_pads(folder: Path, tmp_path: Path) -> None:

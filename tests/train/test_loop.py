@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from safetensors.torch import load_file
 
 from cameleer.chat.conversation import Message
@@ -225,7 +226,7 @@ def test_bf16(config: Make, metrics: Metrics, tmp_path: Path, finished: Path) ->
     ("changes", "says"),
     [
         ({"on_long": "error", "max_seq_length": 30}, "tokens, over the limit of 30"),
-        ({"max_seq_length": 8}, "holds no conversation that can be learned from"),
+        ({"max_seq_length": 8}, "learned from .40 of 40 conversations cut at 8 tokens .* dropped"),
         ({"data": Path("/no/such.jsonl")}, "no such file"),
         ({"model": "/no/such"}, "no model '/no/such'"),
         ({"template": "tulo"}, "did you mean 'tulu'"),
@@ -239,6 +240,24 @@ def test_what_the_user_can_mend(
     with pytest.raises(UserError, match=says):
         train(config().model_copy(update=changes), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"max_grad_norm": -1.0},  # elsewhere: do not clip; here it would climb instead of descend
+        {"max_grad_norm": 0.0},
+        {"adam_beta1": 2.0},
+        {"adam_epsilon": 0.0},
+        {"seed": -1},
+        {"lora": {"r": 0}},
+        {"lora": {"lora_alpha": -16}},
+        {"lora": {"lora_dropout": 1.0}},
+    ],
+)
+def test_numbers_that_make_no_sense(config: Make, changes: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match="should be"):
+        config(**changes)
 
 
 def test_a_conversation_longer_than_the_model_has_room_for(config: Make, tmp_path: Path) -> None:
