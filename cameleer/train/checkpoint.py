@@ -18,13 +18,11 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 
 from cameleer.chat.template import Template
-from cameleer.core.console import warn
+from cameleer.core.console import note, warn
 from cameleer.core.errors import UserError
 from cameleer.core.files import read_json, sha256_file, write_json
 from cameleer.model.merge import merged
@@ -145,7 +143,9 @@ def load_state(scratch: Path, optimizer: AdamW, ranks: Ranks) -> dict[str, Any] 
         if fault := _fault(folder, ranks):
             warn(f"the state after step {int(folder.name)} is damaged ({fault}): passed over")
             continue
-        optimizer.load_state(_read(folder, optimizer.state(), ranks))
+        anew = optimizer.load_state(_read(folder, optimizer, ranks))
+        if any(ranks.gathered(anew)):
+            note("other ranks cut the moments in 8 bits elsewhere: they are rounded anew")
         progress: dict[str, Any] = read_json(folder / "progress.json")
         return progress
     if states:
@@ -173,36 +173,23 @@ def _is(file: Path, wanted: str) -> bool:
     return file.is_file() and sha256_file(file) == wanted
 
 
-def _read(folder: Path, own: dict[str, Tensor], ranks: Ranks) -> dict[str, Tensor]:
-    """The tensors of a state, cut as this run's weights are.
-
-    own: what the optimizer has before its first step: the masters, which say how all is cut.
-    """
+def _read(folder: Path, optimizer: AdamW, ranks: Ranks) -> dict[str, Tensor]:
+    """The tensors of a state, cut as this run's weights are: the optimizer's own, filled."""
     file = folder / "optimizer.safetensors"
     if ranks.world == 1 and file.exists():
         state: dict[str, Tensor] = load_file(file)
         return state
     from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
-    from torch.distributed.checkpoint.metadata import TensorStorageMetadata
     from torch.distributed.checkpoint.state_dict_loader import load
 
     reader = HuggingFaceStorageReader(str(folder))
-    state = {}
-    for name, kept in reader.read_metadata().state_dict_metadata.items():
-        assert isinstance(kept, TensorStorageMetadata)  # safetensors hold nothing else
-        like = own.get(f"master.{name.partition('.')[2]}")
-        state[name] = _room(like, kept.size, kept.properties.dtype)
+    names = [name.partition(".") for name in reader.read_metadata().state_dict_metadata]
+    optimizer.begin({weight for kind, _, weight in names if kind == "step"})
+    state = optimizer.state()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that one rank alone reads is meant
         load(state, storage_reader=reader, no_dist=ranks.world == 1)
     return state
-
-
-def _room(like: Tensor | None, size: torch.Size, dtype: torch.dtype) -> Tensor:
-    """Where a tensor of a state is read to: cut like its weight, if it has that weight's shape."""
-    if isinstance(like, DTensor) and like.shape == size:
-        return torch.zeros_like(like, dtype=dtype)
-    return torch.zeros(size, dtype=dtype)
 
 
 def save_checkpoint(folder: Path, model: Any, tokenizer: Any, template: Template) -> None:

@@ -50,7 +50,7 @@ from cameleer.train.micro_batch import MicroBatch, micro_batch, supervised_count
 from cameleer.train.model_to_train import model_to_train, require_room
 from cameleer.train.optim import AdamW, learning_rate
 from cameleer.train.pace import Pace, peak_memory
-from cameleer.train.parallel import Ranks, joined, require_for_ranks
+from cameleer.train.parallel import Ranks, joined
 from cameleer.train.plan import model_config
 from cameleer.train.planned import Planned
 from cameleer.train.reduction import StepTotals, token_weights
@@ -168,8 +168,6 @@ class Run:
         self.device, self.dtype = device_and_dtype(config.precision)
         if self.device.type == "cpu":
             keep_freed_memory()
-        if ranks.world > 1:
-            require_for_ranks(config)
         self.planned = Planned(
             config, model_config(str(base))[0], self.tokens, self.device, self.dtype, ranks.world
         )
@@ -430,18 +428,15 @@ class Run:
 
     def _save_checkpoint(self) -> None:
         whole = self.config.save_precision == "fp32"
-        if self.config.lora or (whole and self.ranks.world == 1):
-            self.optimizer.unround()  # before adapters are folded in: they are never rounded
+        exact = whole or self.config.lora is not None  # adapters are folded in before rounding
         if self.ranks.world == 1:
+            if exact:
+                self.optimizer.unround()
             if whole:
                 self.model.float()
             save_checkpoint(self.folder, self.model, self.tokenizer, self.template)
             return
-        masters = {
-            name.removeprefix("master."): tensor
-            for name, tensor in (self.optimizer.state() if whole else {}).items()
-            if name.startswith("master.")
-        }
+        masters = self.optimizer.masters() if exact else {}
         dtype = torch.float32 if whole else self.dtype
         save_weights(self.folder, self.model, masters, dtype, self.ranks)
         if self.ranks.first:

@@ -25,11 +25,12 @@ from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
+from torch.distributed.tensor._dtensor_spec import DTensorSpec, TensorMeta
+from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
 from cameleer.core import console
 from cameleer.core.errors import UserError
 from cameleer.model.memory import decoder_layers
-from cameleer.train.config import TrainSettings
 from cameleer.train.launch import rank_and_world
 
 A = TypeVar("A")
@@ -123,15 +124,40 @@ def whole(tensor: Tensor) -> Tensor:
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def require_for_ranks(config: TrainSettings) -> None:
-    """UserError for settings that only one rank can have."""
-    for field, only in (("optim", "adamw_torch_fused"), ("offload_optimizer", False)):
-        if getattr(config, field) != only:
-            raise UserError(
-                f"{getattr(config, field)} is for one rank; on many, the moments are shared out",
-                field=field,
-                hint=f"set it to {str(only).lower()}",
-            )
+def own_rows(tensor: Tensor) -> Tensor:
+    """The rows of a tensor that this rank has, plain, in the tensor's own memory."""
+    return (tensor.to_local() if isinstance(tensor, DTensor) else tensor).detach()
+
+
+def first_row(tensor: Tensor) -> int:
+    """Which row of a tensor is the first of this rank's."""
+    if not isinstance(tensor, DTensor):
+        return 0
+    cut = tensor.shape, tensor.device_mesh, tensor.placements
+    _, offset = compute_local_shape_and_global_offset(*cut)
+    return offset[0]
+
+
+def cut_like(like: Tensor, rows: Tensor) -> Tensor:
+    """`rows` as this rank's part of a tensor that is cut over the ranks as `like` is.
+
+    They stay where they are: DTensor.from_local would bring what is offloaded to the GPU.
+    """
+    if not isinstance(like, DTensor):
+        return rows
+    shape = torch.Size((len(like), *rows.shape[1:]))
+    meta = TensorMeta(shape, torch.empty(shape, device="meta").stride(), rows.dtype)
+    spec = DTensorSpec(like.device_mesh, like.placements, tensor_meta=meta)
+    return DTensor(rows, spec, requires_grad=False)  # type: ignore[no-untyped-call]
+
+
+def norm_of_all(norm: Tensor, of: Tensor) -> Tensor:
+    """The norm over all ranks, from that of each one's rows of tensors that are cut like `of`."""
+    if not isinstance(of, DTensor):
+        return norm
+    squared = norm.double().square()
+    dist.all_reduce(squared, group=of.device_mesh.get_group())
+    return squared.sqrt().to(norm.dtype)
 
 
 @contextmanager

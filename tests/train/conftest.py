@@ -29,9 +29,8 @@ def conversation(number: int) -> dict[str, Any]:
 def workers() -> Any:
     """Starts processes that have everything imported, so that each takes a moment only."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        ["cameleer.train.loop", "transformers.models.llama.modeling_llama"]
-    )
+    slow = ["transformers.models.llama.modeling_llama", "torch._inductor.compile_fx"]
+    context.set_forkserver_preload(["cameleer.train.loop", *slow])  # bitsandbytes wants the last
     return context
 
 
