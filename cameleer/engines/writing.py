@@ -6,7 +6,6 @@ soon as a quarter of the places is free.
 
 from __future__ import annotations
 
-import hashlib
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor
 
 from cameleer.engines.engine import CONTEXT, Request
+from cameleer.engines.sampling import generator, next_tokens
 from cameleer.model.attention import Prefix
 from cameleer.model.cache import Cache, Decoding, Filling
 
@@ -153,7 +153,8 @@ class Writer:
 
     def _taken(self, logits: Tensor, prompts: Sequence[Prompt], active: list[Output]) -> list[int]:
         """Each sequence's next token, added to those that have not ended."""
-        tokens = next_tokens(logits, [prompts[s.prompt].request for s in active], active)
+        requests = [prompts[sequence.prompt].request for sequence in active]
+        tokens = next_tokens(logits, requests, [sequence.generator for sequence in active])
         for sequence, token in zip(active, tokens, strict=True):
             if not sequence.finish:
                 self._take(sequence, token, prompts[sequence.prompt])
@@ -210,32 +211,3 @@ def portions(sizes: Sequence[int], most: int) -> list[range]:
             begin, total = index, 0
         total += size
     return [*found, range(begin, len(sizes))] if sizes else []
-
-
-def generator(request: Request, sample: int, device: torch.device) -> torch.Generator | None:
-    """The source of an output's random draws, told by seed, key and number of the sample."""
-    if not request.temperature:
-        return None
-    name = f"{request.seed}/{request.key}/{sample}".encode()
-    seed = int.from_bytes(hashlib.sha256(name).digest()[:7], "big")
-    return torch.Generator(device).manual_seed(seed)
-
-
-def next_tokens(logits: Tensor, requests: list[Request], sequences: Sequence[Output]) -> list[int]:
-    """Greedy where the temperature is 0, else drawn from the top-p part by own generators."""
-    if all(request.temperature == 0 for request in requests):
-        greedy: list[int] = logits.argmax(-1).tolist()
-        return greedy
-    return [
-        int(row.argmax()) if not request.temperature else draw(row, request, sequence.generator)
-        for row, request, sequence in zip(logits, requests, sequences, strict=True)
-    ]
-
-
-def draw(logits: Tensor, request: Request, source: torch.Generator | None) -> int:
-    """One token from the smallest set of tokens that holds `top_p` of the probability."""
-    probabilities, order = (logits.float() / request.temperature).softmax(-1).sort(descending=True)
-    outside = probabilities.cumsum(-1) - probabilities >= request.top_p
-    probabilities[outside] = 0.0
-    drawn = torch.multinomial(probabilities, 1, generator=source)
-    return int(order[drawn])

@@ -19,8 +19,8 @@ from cameleer.engines import transformers as local
 from cameleer.engines.engine import Engine, Request
 from cameleer.engines.prefixes import SHARED
 from cameleer.engines.transformers import TransformersEngine
-from cameleer.engines.writing import draw
-from cameleer.evals.runner import SCORES, EvalSpec, eval_stage, evaluate
+from cameleer.evals.asking import EvalSpec
+from cameleer.evals.runner import SCORES, eval_stage, evaluate
 from cameleer.model.load import load_model
 from cameleer.results.records import Answer
 
@@ -464,16 +464,3 @@ def test_greedy_beside_sampled(shared_engine: TransformersEngine) -> None:
     together = sampled(shared_engine, greedy, drawn, nearly)
     assert together["g"] == together["n"] == alone
     assert together["s"] != alone
-
-
-def test_draws_follow_the_probabilities() -> None:
-    chances = torch.tensor([0.05, 0.5, 0.15, 0.3])
-    request = Request("k", "", temperature=2.0, top_p=0.9)
-    source = torch.Generator().manual_seed(0)
-    logits = chances.log() * 2.0  # divided by the temperature again
-    drawn = [draw(logits, request, source) for _ in range(4000)]
-    share = torch.bincount(torch.tensor(drawn), minlength=4) / 4000
-    # 0.5 and 0.3 do not reach 0.9, so 0.15 is in and 0.05 is out.
-    wanted = torch.tensor([0.0, 0.5, 0.15, 0.3]) / 0.95
-    assert share[0] == 0
-    assert float((share - wanted).abs().max()) < 0.03
