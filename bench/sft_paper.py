@@ -3,8 +3,9 @@
     python bench/sft_paper.py JOB.json     prints one JSON object
 
 As the paper's code trained (arXiv 2306.04751, its `finetune.py` under accelerate): float32 weights,
-bf16 autocast, batches of shuffled conversations padded to their longest, the model's own mean loss,
-torch's AdamW without decay for biases and norms. Imports nothing of Cameleer.
+bf16 autocast, batches of two shuffled conversations (as its script has them on each device) padded
+to the longer, accumulated to a step, the model's own mean loss, torch's AdamW without decay for
+biases and norms. Imports nothing of Cameleer.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM
 
-IGNORED = -100
+IGNORED, PER_DEVICE = -100, 2
 
 
 def batch_of(rows: list[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
@@ -51,12 +52,11 @@ def train(job: dict[str, Any]) -> dict[str, Any]:
     model = AutoModelForCausalLM.from_pretrained(job["base"], dtype=torch.float32).train()
     optimizer = torch.optim.AdamW(grouped(model), lr=job["learning_rate"])
     order = torch.randperm(len(rows)).tolist()
-    size = min(job["conversations_per_row"], len(rows))
-    batches = [order[at : at + size] for at in range(0, len(order), size)]
-    micro, steps = min(job["rows_per_step"], len(batches)), []
-    for at in range(0, len(batches), micro):
+    size, steps = min(job["conversations_per_row"] * job["rows_per_step"], len(rows)), []
+    for at in range(0, len(order), size):
         began = time.perf_counter()
-        made = [batch_of([rows[index] for index in one]) for one in batches[at : at + micro]]
+        own = [rows[index] for index in order[at : at + size]]
+        made = [batch_of(own[k : k + PER_DEVICE]) for k in range(0, len(own), PER_DEVICE)]
         total, counts = 0.0, [int((one["labels"][:, 1:] != IGNORED).sum()) for one in made]
         for one, count in zip(made, counts, strict=True):
             with torch.autocast("cpu", dtype=torch.bfloat16):

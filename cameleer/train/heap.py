@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 
 TRIM_THRESHOLD, MMAP_MAX = -1, -4  # of glibc's mallopt(3)
-ALL = 2**31 - 1
+ALL = -1
 
 
 def keep_freed_memory() -> bool:
