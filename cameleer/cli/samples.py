@@ -66,6 +66,9 @@ def show(
     if item is not None and not any(keys for _, keys in chosen):
         known = [key for run in runs for key in run.rows]
         raise unknown("item", item, known, f"cameleer eval show {folder} --right --wrong")
+    groups = {str(row.get("group", "")) for run in runs for row in run.rows.values()}
+    if group is not None and group not in groups:
+        raise unknown("group", group, groups, f"cameleer eval show {folder}")
     listed = item is not None or wrong or right or group is not None
     if html is not None:
         _page_of(html, folder, chosen, json)

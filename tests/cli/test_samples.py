@@ -85,6 +85,12 @@ def test_an_unknown_item_is_one_line(call: Call, tmp_path: Path) -> None:
     assert "unknown item 'gsm/99'" in err
 
 
+def test_an_unknown_group_is_one_line(call: Call, tmp_path: Path) -> None:
+    code, out, err = call("show", write(tmp_path / "run", 3), "--wrong", "--group", "aa")
+    assert (code, out) == (2, "")
+    assert "unknown group 'aa'" in err
+
+
 def test_diff_pairs_benchmarks_and_says_what_only_one_has(call: Call, tmp_path: Path) -> None:
     for model, right in (("a", 10), ("b", 30)):
         write(tmp_path / model / "gsm-cot", right)
