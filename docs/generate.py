@@ -15,15 +15,17 @@ from pydantic import BaseModel
 
 from cameleer.chat import template
 from cameleer.cli import app
+from cameleer.core.config import Config
 from cameleer.core.plugins import plugins
 from cameleer.data.mix.config import MixConfig, Part
 from cameleer.data.mix.filters import Filters
 from cameleer.data.source import all_sources
+from cameleer.engines.registry import engines
+from cameleer.evals.asking import EvalSpec
 from cameleer.evals.benchmark import GROUP, HOME, Setting
-from cameleer.evals.runner import EvalSpec
 from cameleer.model.adapters import LoraSpec
 from cameleer.model.embedded import EMBEDDED
-from cameleer.study.study import Base, EngineSpec, Study
+from cameleer.study.study import Base, EngineSpec, Reference, Study
 from cameleer.train.config import TrainConfig, TrainSettings
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -38,7 +40,9 @@ CONFIGS: dict[str, tuple[type[BaseModel], str]] = {
     "TrainConfig": (TrainConfig, "`cameleer train run CONFIG.yaml`, besides the training settings"),
     "LoraSpec": (LoraSpec, "`lora` of the training settings"),
     "EvalSpec": (EvalSpec, "an entry of a study's `benchmarks`, or the benchmark's label alone"),
-    "EngineSpec": (EngineSpec, "a study's `engine`"),
+    "Reference": (Reference, "an entry of a study's `references`"),
+    "EngineSpec": (EngineSpec, "a study's `engine`, and a reference's; the options of each engine "
+                   "are listed in [plug-ins](plugins.md#engines)"),
 }  # fmt: skip
 
 
@@ -136,10 +140,11 @@ def _default(option: Any) -> str:
 
 
 def plugins_page() -> str:
-    """Every source, benchmark, template and embedded model, from its card."""
+    """Every source, benchmark, engine, template and embedded model, from its card."""
     about = (
         "One small file each; its docstring is the card shown here. How to add one: "
-        "[a source](../how-to/add-a-source.md), [a benchmark](../how-to/add-a-benchmark.md)."
+        "[a source](../how-to/add-a-source.md), [a benchmark](../how-to/add-a-benchmark.md),\n"
+        "[an engine](../how-to/engines.md)."
     )
     return _page("Plug-ins", about, _plugins())
 
@@ -174,6 +179,14 @@ def _plugins() -> Iterator[str]:
             ["setting", "about", "metric", "format", "samples", "temperature", "new tokens"],
             [_setting(label, one) for label, one in module.SETTINGS.items()],
         )
+    yield "## Engines"
+    yield ""
+    yield "Options are given as `--engine-option name=value`, or in a study's `engine`. Those that"
+    yield "decide no answer, such as how many are asked at a time, are no part of its fingerprint."
+    yield ""
+    for name, module in sorted(engines().items()):
+        yield from _card(name, module)
+        yield from _options(module.Options)
     yield "## Chat templates"
     yield ""
     for name, module in sorted(plugins("cameleer.chat.templates", "cameleer.templates").items()):
@@ -185,6 +198,18 @@ def _plugins() -> Iterator[str]:
         for name, one in EMBEDDED.items()
     ]
     yield from _table(["model", "what it is", "licence", "from the wheel"], rows)
+
+
+def _options(model: type[Config]) -> Iterator[str]:
+    """What can be set about an engine, that of the classes below included."""
+    if not model.model_fields:
+        return
+    classes = [one for one in reversed(model.__mro__) if issubclass(one, Config)][1:]
+    yield from ["```text", *(inspect.cleandoc(one.__doc__ or "") for one in classes), "```", ""]
+    decides = ["" if field.exclude else "yes" for field in model.model_fields.values()]
+    fields = zip(_fields(model, inherited=True), decides, strict=True)
+    rows = [[*row, decided] for row, decided in fields]
+    yield from _table(["option", "type", "default", "in the fingerprint"], rows)
 
 
 def _card(name: str, module: Any) -> Iterator[str]:
@@ -234,9 +259,10 @@ def _configs() -> Iterator[str]:
         yield from _table(["field", "type", "default"], list(_fields(model)))
 
 
-def _fields(model: type[BaseModel]) -> Iterator[list[str]]:
+def _fields(model: type[BaseModel], *, inherited: bool = False) -> Iterator[list[str]]:
     hints = get_type_hints(model)
-    above: set[str] = {name for base in model.__bases__ for name in _names(base)}
+    bases = () if inherited else model.__bases__
+    above: set[str] = {name for base in bases for name in _names(base)}
     for name, field in model.model_fields.items():
         if name in above:
             continue

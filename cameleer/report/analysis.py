@@ -72,10 +72,12 @@ class Score:
 
 @dataclass(frozen=True)
 class Row:
-    """A model of the matrix: the base (mixture None) or a mixture; missing scores are None."""
+    """A model of the matrix: the base (mixture None), a mixture, or a reference, which goes by its
+    name in place of a mixture's; missing scores are None."""
 
     mixture: str | None
     scores: dict[str, Score | None]
+    reference: bool = False
 
     @property
     def label(self) -> str:
@@ -106,7 +108,7 @@ class Matrix:
 
     @property
     def tuned(self) -> list[Row]:
-        return [row for row in self.rows if row.mixture is not None]
+        return [row for row in self.rows if row.mixture is not None and not row.reference]
 
     def leader(self, column: str) -> Row | None:
         """The tuned row with the best score in a column; the first one declared of equals."""
@@ -167,13 +169,15 @@ def _matrix(study: Study, base: str, benchmarks: list[str], warnings: list[str])
     lower: set[str] = set()
     runs: dict[str | None, list[Run]] = {}
     rows = []
-    for mixture in (None, *study.mixtures):
-        cells = study.of(base, mixture)
+    for mixture in (None, *study.mixtures, *study.references):
+        reference = mixture in study.references
+        cells = study.of(mixture or base, None) if reference else study.of(base, mixture)
         evals = [cell.evals for cell in cells]
         scores = {name: _score(evals, name, warnings) for name in benchmarks}
         whole = [one for one in evals if one.keys() >= set(benchmarks)]
         runs[mixture] = [{name: one[name].items_upward for name in benchmarks} for one in whole]
-        rows.append(Row(mixture, scores | {AVERAGE: _average(runs[mixture], warnings)}))
+        average = _average(runs[mixture], warnings)
+        rows.append(Row(mixture, scores | {AVERAGE: average}, reference))
         found = (score for score in scores.items() if score[1])
         lower |= {name for name, score in found if score and score.runs[0].lower_is_better}
     return Matrix(base, columns, rows, runs, frozenset(lower))
@@ -244,10 +248,11 @@ def _adjusted(family: list[Difference]) -> list[Difference]:
 
 
 def _joined(matrix: Matrix, known: dict[tuple[str, str, str], Difference]) -> Matrix:
-    """The matrix with the differences put into its cells, and the best of each column marked;
-    where all are equal, none."""
+    """The matrix with the differences put into its cells, and the best of each column marked, of
+    the study's own models; where all are equal, none."""
+    own = [row for row in matrix.rows if not row.reference]
     found = {
-        column: [s.estimate.value for row in matrix.rows if (s := row.scores[column])]
+        column: [s.estimate.value for row in own if (s := row.scores[column])]
         for column in matrix.columns
     }
     best = {
@@ -262,7 +267,8 @@ def _joined(matrix: Matrix, known: dict[tuple[str, str, str], Difference]) -> Ma
         if score is None:
             return None
         difference = known.get((matrix.base, row.mixture or "", column))
-        return replace(score, difference=difference, best=score.estimate.value == best[column])
+        leads = not row.reference and score.estimate.value == best[column]
+        return replace(score, difference=difference, best=leads)
 
     rows = [
         replace(row, scores={column: joined(row, column) for column in matrix.columns})

@@ -14,7 +14,7 @@ from cameleer.report.analysis import Matrix
 from cameleer.report.words import MARKS, signed
 from cameleer.results.store import Cell
 
-BAR, BASE = "#3b6fa0", "#9a9a9a"
+BARS = {"base": "#9a9a9a", "mixture": "#3b6fa0", "reference": "#b59a5b"}
 POINTS_OF_A_CURVE = 120  # longer curves are averaged in stretches of equally many steps
 
 
@@ -78,7 +78,7 @@ def bars(matrix: Matrix, name: str) -> Drawing | None:
                 "value": 100 * score.estimate.value,
                 "low": 100 * score.estimate.low,
                 "high": 100 * score.estimate.high,
-                "kind": "base" if row.mixture is None else "mixture",
+                "kind": "reference" if row.reference else "mixture" if row.mixture else "base",
             }
             for row in matrix.rows
             if (score := row.scores[column])
@@ -102,7 +102,7 @@ def _panel(alt: Any, rows: list[dict[str, Any]], order: list[str], title: str, f
     y = alt.Y("model:N", sort=order, title=None, axis=axis, scale=alt.Scale(domain=order))
     x = alt.X("value:Q", title=None, scale=alt.Scale(domain=[0, 100]), axis=alt.Axis(tickCount=5))
     colour = alt.Color(
-        "kind:N", scale=alt.Scale(domain=["base", "mixture"], range=[BASE, BAR]), legend=None
+        "kind:N", scale=alt.Scale(domain=list(BARS), range=list(BARS.values())), legend=None
     )
     data = alt.Chart(alt.Data(values=rows))
     layers = [

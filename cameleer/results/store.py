@@ -1,14 +1,14 @@
 """Reading what a study left on disk: study.json, the folders of its cells, their items' scores.
 
-STUDY/study.json names the bases, mixtures, benchmarks and cells; a cell names the folders (relative
-to STUDY) of its mixture, its training and its evaluations. A folder that is not there yet, or has
-no manifest, is unfinished: it reads as None, never as a score of 0.
+STUDY/study.json names the bases, mixtures, references, benchmarks and cells; a cell names the
+folders (relative to STUDY) of its mixture, its training and its evaluations. A folder that is not
+there yet, or has no manifest, is unfinished: it reads as None, never as a score of 0.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -108,7 +108,10 @@ class Train:
 
 @dataclass(frozen=True)
 class Cell:
-    """A base model with one mixture and seed, or untuned (both None), and what came of it."""
+    """A base model with one mixture and seed, or untuned (both None), and what came of it.
+
+    reference: `base` is no base, but a model that is asked the same.
+    """
 
     base: str
     mixture: str | None
@@ -117,9 +120,12 @@ class Cell:
     mix: Path | None
     evals: dict[str, Evaluation]
     failed: str | None
+    reference: bool = False
 
     @property
     def label(self) -> str:
+        if self.reference:
+            return self.base
         seed = "" if self.seed is None else f", seed {self.seed}"
         return f"{self.base} · {self.mixture or 'untuned'}{seed}"
 
@@ -128,7 +134,8 @@ class Cell:
 class Study:
     """A study's declaration and its cells, in the order declared.
 
-    bases: name to a line about it; mixtures: name to its sources and their conversations.
+    bases, references: name to a line about it; mixtures: name to its sources and their
+    conversations.
     """
 
     folder: Path
@@ -139,6 +146,7 @@ class Study:
     mixtures: dict[str, dict[str, int]]
     benchmarks: list[str]
     cells: list[Cell]
+    references: dict[str, str] = field(default_factory=dict)
 
     def of(self, base: str, mixture: str | None) -> list[Cell]:
         """The cells of a base and a mixture, one for each seed."""
@@ -161,15 +169,20 @@ def read_study(folder: Path) -> Study:
             name=str(record["name"]),
             about=str(record.get("about") or ""),
             started=str(record.get("started") or ""),
-            bases={base["name"]: base.get("about") or "" for base in record["bases"]},
+            bases=_abouts(record["bases"]),
             mixtures={mix["name"]: mix.get("sources") or {} for mix in record["mixtures"]},
             benchmarks=list(record["benchmarks"]),
             cells=[_cell(folder, cell) for cell in record["cells"]],
+            references=_abouts(record.get("references") or []),
         )
     except KeyError as error:
         raise UserError("is missing", file=path, field=str(error.args[0])) from None
     except (TypeError, AttributeError):
         raise UserError("is not laid out as a study", file=path) from None
+
+
+def _abouts(models: list[dict[str, Any]]) -> dict[str, str]:
+    return {model["name"]: model.get("about") or "" for model in models}
 
 
 def _cell(folder: Path, record: dict[str, Any]) -> Cell:
@@ -185,6 +198,7 @@ def _cell(folder: Path, record: dict[str, Any]) -> Cell:
         mix=_finished(folder, record.get("mix")),
         evals={label: Evaluation(below) for label, below in found.items() if below},
         failed=record.get("failed"),
+        reference=bool(record.get("reference")),
     )
 
 

@@ -13,20 +13,24 @@ from cameleer.core.files import read_json, write_json
 from cameleer.data.miniature import miniature_stage
 from cameleer.data.mix.build import mix_stage
 from cameleer.data.mix.config import MixConfig
-from cameleer.evals.runner import EvalSpec, eval_stage
+from cameleer.engines.engine import Engine
+from cameleer.engines.registry import Chosen
+from cameleer.evals.asking import EvalSpec
+from cameleer.evals.runner import eval_stage
 from cameleer.model.load import load_tokenizer, model_fingerprint, model_folder
-from cameleer.study.study import Base, Method, Study, label_of
+from cameleer.study.study import Base, Method, Reference, Study, label_of, row_name
 from cameleer.train.config import TrainConfig
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One model of the grid: a base as it is (no mixture), or tuned on a mixture with a seed.
+    """One model of the grid: a base as it is (no mixture), or tuned on a mixture with a seed; or a
+    reference.
 
     method: how, where the study sets several ways side by side.
     """
 
-    base: Base
+    base: Base | Reference
     mixture: MixConfig | None = None
     method: Method | None = None
     seed: int | None = None
@@ -45,19 +49,17 @@ class Cell:
         return None if self.mixture is None else row_name(self.mixture, self.method)
 
 
-def row_name(mixture: MixConfig, method: Method | None) -> str:
-    """The name of a row of the report."""
-    return f"{mixture.name} ({method.name})" if method else mixture.name
-
-
 @dataclass(frozen=True)
 class Work:
-    """A cell's stages. `config` and `train` are None for a base as it is."""
+    """A cell's stages. `config` and `train` are None for what is asked as it is. chosen: what
+    answers; identity: of its answers."""
 
     cell: Cell
     mix: Stage | None
     config: TrainConfig | None
     train: Stage | None
+    chosen: Chosen
+    identity: dict[str, Any]
     evals: dict[str, tuple[EvalSpec, Stage]]
 
     def stages(self) -> Iterator[Stage]:
@@ -70,14 +72,19 @@ class Work:
     def done(self) -> bool:
         return all(stage.done() for stage in self.stages())
 
+    def engine(self) -> Engine:
+        """What answers, ready to; the model must have been trained."""
+        return self.chosen.open(self.identity)
+
 
 def cells(study: Study) -> list[Cell]:
-    """Every base first as it is, then on every mixture, in every way, with every seed."""
+    """Every base first as it is, then on every mixture, in every way, with every seed; then all
+    references."""
     found = []
     for base in study.bases:
         tuned = itertools.product(study.mixtures, study.ways(), study.seeds)
         found += [Cell(base), *(Cell(base, *one) for one in tuned)]
-    return found
+    return found + [Cell(reference) for reference in study.references]
 
 
 class Grid:
@@ -102,24 +109,32 @@ class Grid:
 
     def _work(self, cell: Cell) -> Work:
         mix = config = train = None
-        model = self.prints[cell.base.name]
+        if isinstance(cell.base, Reference):
+            chosen = cell.base.chosen(self.study)
+            identity = chosen.identity()
+            return Work(cell, None, None, None, chosen, identity, self._evals(cell, identity))
+        base, model = self.bases[cell.base.name], self.prints[cell.base.name]
+        folder = base
         if cell.mixture is not None and cell.seed is not None:
             mix = self.mixes[cell.mixture.name]
             settings = self.study.train_settings(cell.base, cell.method, cell.seed).model_dump()
-            base = str(self.bases[cell.base.name])
-            config = TrainConfig.model_validate({**settings, "model": base, "data": mix.folder})
+            config = TrainConfig.model_validate(
+                {**settings, "model": str(base), "data": mix.folder}
+            )
             inputs = {"model": model, "data": mix.fingerprint}
-            folder = self.folder / "train" / cell.name
-            train = self._placed(Stage("train", folder, config.deciding(), inputs))
-            model = train.fingerprint
-        return Work(cell, mix, config, train, self._evals(cell, model))
+            place = self.folder / "train" / cell.name
+            train = self._placed(Stage("train", place, config.deciding(), inputs))
+            folder, model = train.folder, train.fingerprint
+        chosen = self.study.engine.chosen(str(folder), self.study.rule)
+        identity = chosen.identity(model)
+        return Work(cell, mix, config, train, chosen, identity, self._evals(cell, identity))
 
-    def _evals(self, cell: Cell, model: str) -> dict[str, tuple[EvalSpec, Stage]]:
-        identity = self.study.engine.identity(model)
+    def _evals(self, cell: Cell, identity: dict[str, Any]) -> dict[str, tuple[EvalSpec, Stage]]:
+        untuned = cell.mixture is None and not isinstance(cell.base, Reference)
         found = {}
         for declared in self.study.benchmarks:
             label, spec = label_of(declared), declared
-            if cell.mixture is None and declared.format is None:
+            if untuned and declared.format is None:
                 spec = declared.model_copy(update={"format": self.study.base_format})
             folder = self.folder / "eval" / f"{cell.name}--{label.replace(':', '-')}"
             found[label] = (spec, self._placed(eval_stage(spec, identity, self.data, folder)))
@@ -138,6 +153,7 @@ class Grid:
             "name": study.name,
             "about": study.about,
             "bases": [{"name": base.name, "about": base.about} for base in study.bases],
+            "references": [{"name": one.name, "about": one.about} for one in study.references],
             "mixtures": [
                 {"name": row_name(mixture, method), "sources": self._sources(mixture)}
                 for mixture, method in itertools.product(study.mixtures, study.ways())
@@ -146,6 +162,7 @@ class Grid:
             "cells": [
                 {
                     "base": work.cell.base.name,
+                    "reference": isinstance(work.cell.base, Reference),
                     "mixture": work.cell.row,
                     "seed": work.cell.seed,
                     "mix": relative(work.mix),

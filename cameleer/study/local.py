@@ -1,16 +1,20 @@
-"""Running a study on this machine: one model after the other, each in a process of its own.
+"""Running a study on this machine: one model after the other, in processes of their own.
 
-A process of its own gives all its memory back, and takes only its cell along if it dies. It dies
-with us: a study that is killed leaves nothing running.
+A model is trained in one process and answers in another. Each gives all its memory back, of a GPU
+too, which engines may want for themselves, and takes only its cell along if it dies. It dies with
+us: a study that is killed leaves nothing running.
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.context import BaseContext
 from pathlib import Path
+from typing import Any, TypeVar
 
 from cameleer.core.console import note, warn
 from cameleer.core.cores import end_with_parent
@@ -18,12 +22,14 @@ from cameleer.core.errors import UserError
 from cameleer.data.miniature import make
 from cameleer.data.mix.build import build
 from cameleer.engines.engine import Engine
+from cameleer.engines.registry import engine_named
 from cameleer.model.load import load_tokenizer
 from cameleer.report.page import write_report
 from cameleer.study.grid import Grid, Work, data_stage
-from cameleer.study.study import EngineSpec, Study
+from cameleer.study.study import Study
 
 HEAVY = ["torch", "transformers", "cameleer.train.loop", "cameleer.engines.transformers"]
+T = TypeVar("T")
 
 
 def run_study(study: Study, folder: Path) -> Path:
@@ -61,41 +67,52 @@ def _run_cells(grid: Grid) -> dict[str, str]:
     if not todo:
         return failed
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(HEAVY)
+    context.set_forkserver_preload([*HEAVY, engine_named(grid.study.engine.engine).__name__])
     for number, work in enumerate(todo, done + 1):
         grid.write_index(failed)
         note(f"model {number} of {len(grid.works)}: {work.cell.name}")
-        base = grid.bases[work.cell.base.name]
-        with ProcessPoolExecutor(1, context, end_with_parent) as pool:
-            try:
-                pool.submit(_run_cell, work, base, grid.data, grid.study.engine).result()
-            except UserError as error:
-                failed[work.cell.name] = str(error)
-            except BrokenProcessPool:
-                failed[work.cell.name] = "its process was killed; was there enough memory?"
+        try:
+            if work.train is not None and not work.train.done():
+                _apart(context, _train, work)
+            _apart(context, _evaluate, work, grid.data)
+        except UserError as error:
+            failed[work.cell.name] = str(error)
+        except BrokenProcessPool:
+            failed[work.cell.name] = "its process was killed; was there enough memory?"
         if work.cell.name in failed:
             warn(f"{work.cell.name}: {failed[work.cell.name]}")
     return failed
 
 
-def _run_cell(work: Work, base: Path, data: Path | None, spec: EngineSpec) -> None:
-    """Train the cell's model, if it is to be trained, then take it through the benchmarks."""
-    from cameleer.engines.registry import choose
-    from cameleer.evals.runner import evaluate
-    from cameleer.model.load import model_fingerprint
+def _apart(context: BaseContext, task: Callable[..., T], *given: Any) -> T:
+    """The task's result, worked out in a process of its own."""
+    with ProcessPoolExecutor(1, context, end_with_parent) as pool:
+        return pool.submit(task, *given).result()
+
+
+def _train(work: Work) -> None:
+    """Train the cell's model."""
     from cameleer.train.loop import train
 
-    model = base
-    if work.config is not None and work.train is not None:
-        model = train(work.config, work.train.folder)
+    assert work.config is not None
+    assert work.train is not None
+    train(work.config, work.train.folder)
+
+
+def _evaluate(work: Work, data: Path | None) -> None:
+    """Take the cell's model through the benchmarks."""
+    from cameleer.evals.runner import evaluate
+
     made: list[Engine] = []
 
     def engine() -> Engine:
         if not made:
-            options = spec.model_dump(exclude={"engine"})
-            identity = spec.identity(model_fingerprint(model))
-            made.append(choose(str(model), spec.engine, options).open(identity))
+            made.append(work.engine())
         return made[0]
 
-    for eval_spec, stage in work.evals.values():
-        evaluate(eval_spec, engine, data, stage)
+    try:
+        for spec, stage in work.evals.values():
+            evaluate(spec, engine, data, stage)
+    finally:
+        for one in made:
+            getattr(one, "close", int)()

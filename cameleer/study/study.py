@@ -4,18 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, PositiveInt, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from cameleer.core.config import Config, load_config
 from cameleer.core.errors import UserError, unknown
 from cameleer.data.miniature import Miniature
 from cameleer.data.mix.config import MixConfig
+from cameleer.engines.registry import DEFAULT, Chosen, choose, engine_named, engine_of
+from cameleer.evals.asking import EvalSpec
 from cameleer.evals.benchmark import benchmark_named
-from cameleer.evals.runner import EvalSpec
-from cameleer.model.load import Precision
-from cameleer.results.records import Format
+from cameleer.results.records import Format, Rule
 from cameleer.train.config import TrainSettings
 
 
@@ -48,15 +56,85 @@ class Method(Config):
 
 
 class EngineSpec(Config):
-    """How models answer: precision, and most sequences that are generated at a time."""
+    """What answers: the engine's name, and beside it its options, as `--engine-option` sets them
+    (`cameleer eval engines` lists them). Without options the name alone will do."""
 
-    engine: Literal["transformers"] = "transformers"
-    precision: Precision = "auto"
-    batch_size: PositiveInt = 32
+    model_config = ConfigDict(extra="allow")
 
-    def identity(self, model: str) -> dict[str, Any]:
-        """What decides an answer, for the fingerprint; `model` is the model's own fingerprint."""
-        return {**self.model_dump(), "model": model}
+    engine: str = DEFAULT
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_alone(cls, value: Any) -> Any:
+        return {"engine": value} if isinstance(value, str) else value
+
+    @field_validator("engine")
+    @classmethod
+    def _there(cls, name: str) -> str:
+        try:
+            engine_named(name)
+        except UserError as error:
+            raise ValueError(str(error)) from None
+        return name
+
+    @model_validator(mode="after")
+    def _options_are_the_engines(self) -> EngineSpec:
+        """Each wrong option is told at its own line."""
+        options = engine_named(self.engine).Options
+        known = options.model_fields
+        for name in self.options.keys() - known.keys():
+            kind = f"option of {self.engine}"
+            said = str(unknown(kind, name, known, "cameleer eval engines"))
+            about = PydanticCustomError("option", "{said}", {"said": said})
+            wrong = InitErrorDetails(type=about, loc=(name,), input=self.options[name])
+            raise ValidationError.from_exception_data(kind, [wrong])
+        options.model_validate(self.options)
+        return self
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What was set, by name."""
+        return dict(self.model_extra or {})
+
+    def chosen(self, model: str, rule: Rule = "fixed") -> Chosen:
+        """The engine for a model, not yet loaded; `rule`: see `choose`."""
+        return choose(model, self.engine, self.options, rule=rule)
+
+
+def _of_folders(spec: EngineSpec) -> EngineSpec:
+    """What a study trains is a folder, which not every engine can answer for."""
+    if getattr(engine_named(spec.engine), "BY_NAME", False):
+        raise ValueError(f"{spec.engine} answers for models by name, not for what a study trains")
+    return spec
+
+
+class Reference(Config):
+    """A model that is asked the same, and neither trained nor compared: a row to look at beside.
+
+    model: as for `cameleer eval run`: a folder, hub id or `embedded:NAME`; `openai:NAME@URL` on a
+    server; `replay:FILE` of recorded outputs. engine: None is the study's, or the one that `model`
+    names. It is asked in each benchmark's own format, unless the benchmark's entry says another.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9._-]+$")
+    model: str
+    about: str = ""
+    engine: EngineSpec | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _engine_of_the_model(cls, value: Any) -> Any:
+        """A model that names its engine needs no second word on it."""
+        if not isinstance(value, dict) or not isinstance(value.get("model"), str):
+            return value
+        said, engine = engine_of(value["model"]), value.get("engine") or {}
+        if said and isinstance(engine, dict):
+            return {**value, "engine": {"engine": said, **engine}}
+        return value
+
+    def chosen(self, study: Study) -> Chosen:
+        """What answers for it, not yet loaded."""
+        return (self.engine or study.engine).chosen(self.model, study.rule)
 
 
 def _known(spec: EvalSpec) -> EvalSpec:
@@ -75,6 +153,7 @@ class Study(Config):
     `train` says. A method's settings go before a base's, which go before the study's.
     data: folder of native files (`instruct/…`, `eval/…`; default: the data folder), or `miniature`
     with its sizes for the generated world.
+    references: further models that are asked the same, such as one on a server.
     base_format: how untuned bases are asked; the paper asked them without the chat format, and
     tuned models in each benchmark's own.
     allow_code_execution: whether benchmarks may run code that models wrote, in the sandbox; where
@@ -89,8 +168,9 @@ class Study(Config):
     mixtures: list[MixConfig] = Field(min_length=1)
     methods: list[Method] = Field(default_factory=list)
     seeds: list[int] = Field(default=[42], min_length=1)
+    references: list[Reference] = Field(default_factory=list)
     train: TrainSettings = TrainSettings()
-    engine: EngineSpec = EngineSpec()
+    engine: Annotated[EngineSpec, AfterValidator(_of_folders)] = Field(default_factory=EngineSpec)
     base_format: Format | None = "plain"
     benchmarks: list[Annotated[EvalSpec, AfterValidator(_known)]] = Field(min_length=1)
     allow_code_execution: bool | None = None
@@ -106,9 +186,12 @@ class Study(Config):
     def _makes_sense(self) -> Study:
         if self.data is not None and self.miniature is not None:
             raise ValueError("give either 'data' or 'miniature'")
+        rows = [row_name(mixture, way) for mixture in self.mixtures for way in self.ways()]
+        references = [one.name for one in self.references]
         named = {
             "bases": [base.name for base in self.bases],
             "mixtures": [mixture.name for mixture in self.mixtures],
+            "references": [*references, *({*rows, *(b.name for b in self.bases)} & {*references})],
             "methods": [method.name for method in self.methods],
             "benchmarks": [label_of(spec) for spec in self.benchmarks],
             "seeds": [str(seed) for seed in self.seeds],
@@ -126,11 +209,21 @@ class Study(Config):
         """The methods, or None alone where the study compares none."""
         return self.methods or [None]
 
+    @property
+    def rule(self) -> Rule:
+        """The rule by which engines are set: the paper's if all benchmarks are asked by it."""
+        return "paper" if all(spec.rule == "paper" for spec in self.benchmarks) else "fixed"
+
     def train_settings(self, base: Base, method: Method | None, seed: int) -> TrainSettings:
         """The settings for one base, method and seed."""
         own = method.train if method else {}
         merged = {**self.train.model_dump(), **base.train, **own, "seed": seed}
         return TrainSettings.model_validate(merged)
+
+
+def row_name(mixture: MixConfig, method: Method | None) -> str:
+    """The name of a row of the report: the mixture, and how it was trained on if that is told."""
+    return f"{mixture.name} ({method.name})" if method else mixture.name
 
 
 def label_of(spec: EvalSpec) -> str:

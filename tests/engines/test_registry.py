@@ -74,14 +74,15 @@ def test_what_decides_no_answer_is_no_part_of_the_identity(tmp_path: Path) -> No
 
 
 def test_the_local_identity_is_that_of_studies(tiny_model: Any) -> None:
-    """A study and `eval run` share what was evaluated: the study tells it without the registry."""
+    """A study knows the fingerprint of a model that is still to be trained, `eval run` reads it."""
     from cameleer.model.load import model_fingerprint
     from cameleer.study.study import EngineSpec
 
     folder = tiny_model("llama")
-    spec = EngineSpec(precision="fp32", batch_size=3)
+    spec = EngineSpec.model_validate({"precision": "fp32", "batch_size": 3})
     chosen = choose(str(folder), None, {"precision": "fp32"}, ["batch_size=3"])
-    assert chosen.identity() == spec.identity(model_fingerprint(folder))
+    untrained = spec.chosen(str(folder / "not there yet"))
+    assert chosen.identity() == untrained.identity(model_fingerprint(folder))
 
 
 def test_an_engine_of_another_package(monkeypatch: pytest.MonkeyPatch) -> None:
