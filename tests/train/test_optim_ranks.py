@@ -17,6 +17,7 @@ from cameleer.train.block_scales import by_block, by_row, dequantised
 from cameleer.train.checkpoint import load_state, save_state
 from cameleer.train.config import TrainConfig
 from cameleer.train.optim import AdamW
+from cameleer.train.optim_bytes import bytes_per_weight
 from cameleer.train.parallel import Ranks, joined
 
 ROUNDED = {"master_weights": "none"}
@@ -29,6 +30,7 @@ KINDS: dict[str, tuple[dict[str, Any], torch.dtype]] = {
     "8 bits, float32": (EIGHT, torch.float32),
     "8 bits, no masters": ({**EIGHT, **ROUNDED}, torch.bfloat16),
 }
+MOMENTS = ("exp_avg", "exp_avg_sq", "state1", "state2", "absmax1", "absmax2")
 WORLD, HALF, ALL = 3, 3, 6
 
 
@@ -71,6 +73,21 @@ def whole(model: nn.Module) -> dict[str, Tensor]:
     return {k: v.full_tensor() if isinstance(v, DTensor) else v.clone() for k, v in found.items()}
 
 
+def assert_kept(adamw: AdamW, config: TrainConfig) -> None:
+    """A rank keeps for its rows what the table, by which runs are planned, says of each weight."""
+    for optimizer, weight in adamw.weights():
+        bf16 = weight.parameter.dtype == torch.bfloat16
+        each = bytes_per_weight(config.optim, config.master_weights, bf16)
+        count = weight.rows.numel()
+        assert weight.master.nbytes == each.master * count
+        state = optimizer.state[weight.master]
+        moments = sum(t.nbytes for key, t in state.items() if key in MOMENTS)
+        small = weight.name not in ("tall.weight", "wide.weight")
+        blocks = 0 if small or "8bit" not in config.optim else 8  # the last block may not be full
+        wanted = (each.embedding_moments if small else each.moments) * count
+        assert wanted <= moments <= wanted + blocks or (count == 0 and not moments)
+
+
 def _rank(rank: int, port: int, folder: Path) -> None:
     """Of each kind: unbroken, gone on for itself, and gone on for one rank; all weights saved."""
     told = {"RANK": rank, "WORLD_SIZE": WORLD, "LOCAL_RANK": rank, "MASTER_PORT": port}
@@ -92,6 +109,7 @@ def _rank(rank: int, port: int, folder: Path) -> None:
                 if state == "none":
                     save_state(folder / kind / "three", adamw, {"step": HALF}, ranks)
                 norms += take(adamw, model, range(HALF, ALL))
+                assert_kept(adamw, config)
                 found |= {f"{state}.{name}": weight for name, weight in whole(model).items()}
                 found[f"{state}.norms"] = torch.tensor(norms, dtype=torch.float64)
             if ranks.first:

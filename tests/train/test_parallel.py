@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import socket
 import subprocess
 import sys
@@ -69,13 +70,17 @@ def furthest(one: Path, other: Path) -> float:
 
 
 def same(metrics: Metrics, one: Path, other: Path, config: TrainConfig) -> None:
-    """The same token stream, losses within float32's rounding, weights within that of an update."""
+    """The same token stream, losses within float32's rounding, weights within that of an update.
+
+    In 8 bits, that of a moment between two of its numbers: a fifth of an update at most.
+    """
     for found, wanted in zip(metrics(one), metrics(other), strict=True):
         for key in ("step", "epoch", "tokens", "supervised_tokens", "learning_rate"):
             assert found[key] == wanted[key], key
         assert found["loss"] == pytest.approx(wanted["loss"], rel=1e-5)
         assert found["grad_norm"] == pytest.approx(wanted["grad_norm"], rel=1e-4)
-    assert furthest(one, other) < 0.01 * config.learning_rate
+    most = 0.2 if "8bit" in config.optim else 0.01
+    assert furthest(one, other) < most * config.learning_rate
 
 
 KINDS: dict[str, dict[str, Any]] = {
@@ -86,6 +91,7 @@ KINDS: dict[str, dict[str, Any]] = {
         "quantization": "nf4",
         "learning_rate": 1e-2,
     },
+    "8 bits": {"optim": "adamw_bnb_8bit"},
 }
 
 
@@ -115,6 +121,28 @@ def test_a_run_goes_on_with_another_number_of_ranks(
     together(workers, 1, made, tmp_path / "run", steps=7)
     together(workers, 2, made, tmp_path / "run")
     same(metrics, tmp_path / "run", one, made)
+
+
+def test_without_masters_in_8_bits(
+    workers: Any, config: Make, metrics: Metrics, tmp_path: Path
+) -> None:
+    """Killed on two ranks, it goes on to the same bits on two; on three, which cut it elsewhere."""
+    pytest.importorskip("bitsandbytes")
+    rows: dict[str, Any] = {"train_batch_rows": 5, "max_seq_length": 64, "save_steps": 2}
+    made = config(optim="adamw_bnb_8bit", master_weights="none", precision="bf16", **rows)
+    together(workers, 2, made, tmp_path / "unbroken")
+    together(workers, 2, made, tmp_path / "run", steps=5)
+    shutil.copytree(tmp_path / ".run.partial", tmp_path / ".three.partial")
+    together(workers, 2, made, tmp_path / "run")
+    together(workers, 3, made, tmp_path / "three")
+    one, other = (tmp_path / run / "model.safetensors" for run in ("unbroken", "run"))
+    assert one.read_bytes() == other.read_bytes()
+    assert metrics(tmp_path / "run") == metrics(tmp_path / "unbroken")
+    losses = [[row["loss"] for row in metrics(tmp_path / run)] for run in ("unbroken", "three")]
+    assert losses[0][:4] == losses[1][:4]
+    assert losses[0] != losses[1]
+    assert losses[0] == pytest.approx(losses[1], rel=0.01)
+    assert losses[0][-1] < losses[0][0] - 0.2
 
 
 def test_other_rows_in_a_step_are_no_way_to_go_on(config: Make, tmp_path: Path) -> None:
