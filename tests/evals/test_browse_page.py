@@ -30,6 +30,7 @@ DRIVER = """<script>
 const seen = () => ({
   count: document.getElementById("count").textContent,
   items: [...document.querySelectorAll("article")].map(one => one.id.slice(5)),
+  heads: [...document.querySelectorAll("article > .head")].map(one => one.textContent),
   marks: [...document.querySelectorAll("article > .head .mark")].map(one => one.textContent),
   search: document.getElementById("search").value,
   hash: location.hash,
@@ -209,6 +210,7 @@ def test_an_item_that_several_evaluations_have_is_told_apart(show: Show, tmp_pat
     far = show(page, "#mmlu/law/49@mmlu run1")["at"]
     assert far["search"] == "mmlu/law/49"
     assert far["items"] == ["mmlu/law/49", "mmlu/law/49@mmlu run1"]
+    assert far["heads"] == ["mmlu/law/49✗ wrongmmlu run0law", "mmlu/law/49✓ rightmmlu run1law"]
 
 
 def test_flips_of_a_comparison(show: Show, tmp_path: Path) -> None:
