@@ -71,7 +71,7 @@ def ask_of(
 
 
 def items_of(benchmark: Benchmark, ask: Ask, limit: int | None) -> list[Item]:
-    """The items that are asked; says where groups of the whole set are not in the data.
+    """The items that are asked; says where there are fewer groups than in the whole set, or more.
 
     Raises UserError where there are none, or two of one key: answers are known by their keys.
     """
@@ -84,8 +84,8 @@ def items_of(benchmark: Benchmark, ask: Ask, limit: int | None) -> list[Item]:
         hint = "its questions need numbers or ids of their own"
         raise UserError(f"'{key}' is there {count} times", file=ask.data, hint=hint)
     groups, whole = len({item.group for item in items}), getattr(benchmark.module, "GROUPS", 0)
-    if groups < whole:
-        warn(f"{benchmark.label}: {groups} of its {whole} groups are in {ask.data}, no others")
+    if whole and groups != whole:
+        warn(f"{benchmark.label}: {groups} groups are in {ask.data}, the whole set has {whole}")
     return limited(items, limit)
 
 

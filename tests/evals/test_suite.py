@@ -185,10 +185,11 @@ def test_a_suite_of_ones_own_is_checked(tmp_path: Path, text: str, said: str) ->
 
 @pytest.mark.real_data
 def test_messages_to_api_models_are_those_of_the_paper(real_data: Path, tmp_path: Path) -> None:
-    """GSM's message ends in the cue; MMLU's is the plain prompt, without a cue of ours."""
+    """Messages are the plain prompts, cue and all, of the paper's subsets; ToxiGen's are tasks."""
     import random
 
     from cameleer.engines.openai import Options, make
+    from cameleer.evals.asking import prompts
     from cameleer.evals.benchmarks.gsm import exemplars
     from cameleer.evals.runner import _Run
 
@@ -209,7 +210,14 @@ def test_messages_to_api_models_are_those_of_the_paper(real_data: Path, tmp_path
         f"Question: {row['question']}\nAnswer: {row['cot_answer']}\n\n" for row in exemplars(folder)
     )
     sampled = random.Random(42).sample(questions, 200)
-    assert messages("gsm:cot") == [f"{prefix}Question: {one}\nAnswer:" for one in sampled]
+    assert messages("gsm:cot-200") == [f"{prefix}Question: {one}\nAnswer:" for one in sampled]
+    for label, count in (("bbh:cot-40", 1080), ("bbh:direct-40", 1080), ("tydiqa:api-gold", 900)):
+        plain = [row["prompt"] for row in prompts(label, real_data, "paper", "plain")]
+        assert messages(label) == plain
+        assert len(plain) == count
+    toxic = messages("toxigen:generation-100")
+    assert len(toxic) == 14 * 100
+    assert all(message.startswith("Complete the following: - ") for message in toxic)
     mmlu = messages("mmlu:0-shot")
     assert len(mmlu) == 14_042
     assert all(message.endswith("\nAnswer:") for message in mmlu)

@@ -27,7 +27,7 @@ def data(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def paper(folder: Path, chat: bool) -> list[tuple[str, str]]:
+def paper(folder: Path, chat: bool, count: int = 500) -> list[tuple[str, str]]:
     """The paper's sample as (group, prompt), told from its description; files in name order."""
     random.seed(42)
     found = []
@@ -35,7 +35,7 @@ def paper(folder: Path, chat: bool) -> list[tuple[str, str]]:
         with path.open(encoding="utf-8") as handle:
             lines = [line.strip() for line in handle]
         random.shuffle(lines)
-        for line in lines[:500]:
+        for line in lines[:count]:
             text = "\\".join(line.split("\\\\")).replace("\\n", "\n")
             if chat:
                 text = "<|user|>\nComplete the following: " + text + "\n<|assistant|>\n"
@@ -57,6 +57,9 @@ def test_the_papers_sample_of_the_release(real_data: Path, chat: bool) -> None:
     expected = paper(real_data / "eval/toxigen", chat)
     assert [(one["item"].split("/")[1], one["prompt"]) for one in said] == expected
     assert len(said) == 7000
+    said = list(prompts("toxigen:generation-100", real_data, "fixed", "chat" if chat else "plain"))
+    expected = paper(real_data / "eval/toxigen", chat, 100)
+    assert [(one["item"].split("/")[1], one["prompt"]) for one in said] == expected
 
 
 def test_all_by_rule_fixed(data: Path) -> None:
