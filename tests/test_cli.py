@@ -368,6 +368,14 @@ def test_data_miniature_is_the_same_for_the_same_seed(run: Run, tmp_path: Path) 
 # ---- mistakes: exit 2, one line that names file, line and field, no traceback
 
 
+def test_out_of_memory_is_no_bug(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: Any) -> str:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9")
+
+    monkeypatch.setattr("cameleer.train.page.training_page", full)
+    assert run("train", "show", tmp_path).mistake.startswith("out of memory (make room")
+
+
 @pytest.mark.parametrize(
     ("second_line", "field", "says"),
     [

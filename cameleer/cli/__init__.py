@@ -15,7 +15,7 @@ import cameleer
 from cameleer.cli import data, evals, mix, models, study, train
 from cameleer.core.artifact import disk_full_named
 from cameleer.core.console import err
-from cameleer.core.errors import UserError
+from cameleer.core.errors import UserError, out_of_memory
 
 INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it; typer returns it
 UsageError: Any = typer.BadParameter.__base__  # typer carries it, but gives it no name of its own
@@ -81,7 +81,11 @@ def main(arguments: Iterable[str] | None = None) -> None:
         _leave(INTERRUPTED)
     except BrokenPipeError:
         _leave(0)
-    except Exception:  # the last resort: a bug of ours is shown whole, and says so
+    except Exception as error:  # the last resort: a bug of ours is shown whole, and says so
+        if out_of_memory(error):
+            hint = "make room, or let it hold less; the same command goes on from here"
+            err.print(f"error: out of memory ({hint})", style="red", markup=False)
+            sys.exit(2)
         traceback.print_exc()
         err.print("this is a bug in cameleer: please report it with the lines above", style="red")
         sys.exit(1)

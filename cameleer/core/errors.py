@@ -38,6 +38,13 @@ class UserError(Exception):
         return " ".join(str(self.args[0]).split())
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Whether that is what went wrong, in the words of Python, of torch or of another library."""
+    said = str(error).lower()
+    named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return named or "allocate memory" in said or "out of memory" in said
+
+
 def unknown(kind: str, name: str, known: Iterable[str], see: str) -> UserError:
     """The error for a name that nobody answers to, with the nearest known name."""
     known = sorted(known)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from traceback import clear_frames
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 from cameleer.chat.template import template_named
 from cameleer.core.artifact import SCRATCH, Stage, fingerprint_of
 from cameleer.core.console import Ticker, note, progress, warn
-from cameleer.core.errors import UserError
+from cameleer.core.errors import UserError, out_of_memory
 from cameleer.core.files import read_json, write_json
 from cameleer.data.heldout import HeldOut, hold_out
 from cameleer.data.loader import (
@@ -246,8 +247,13 @@ class Run:
                 except StoppedError:
                     self._save(step, state)
                     raise
-                except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-                    raise _out_of_memory(error, step, self.config) from None
+                except Exception as error:
+                    if not out_of_memory(error):
+                        raise
+                    clear_frames(error.__traceback__)
+                    if self.optimizer.steps == step:  # else weights may have taken half of it up
+                        self._keep(step, state)
+                    raise _out_of_memory(step, self.config) from None
                 if self.validation and self.validation.due(step + 1, self.steps):
                     row |= self._validated(self.validation, step + 1)
                 self.watch.take_up([row])
@@ -283,6 +289,18 @@ class Run:
         except NotSavedError as error:
             state["not_saved"] = state.get("not_saved", 0) + 1
             warn(f"the state after step {done} is not saved ({error}); training goes on")
+
+    def _keep(self, done: int, state: dict[str, Any]) -> None:
+        """Save a state where a run must end before its time, if one rank alone can still do it."""
+        if self.ranks.world > 1:
+            return  # the others do not know
+        self.model.zero_grad()
+        try:
+            save_state(self.scratch, self.optimizer, {**state, "step": done}, self.ranks)
+            note(f"the state after step {done} is saved")
+        except Exception as error:
+            if not (isinstance(error, NotSavedError) or out_of_memory(error)):
+                raise
 
     def _remaining(self, done: int) -> Iterator[tuple[int, int, list[Row]]]:
         """(step, epoch, rows) of every optimizer step that is still to be taken."""
@@ -419,6 +437,7 @@ class Run:
                 raise
             for file in self.folder.glob("model*.safetensors"):
                 file.unlink()
+            self._keep(self.steps, state)
             raise UserError(
                 "the disk is full: the checkpoint cannot be written",
                 file=self.folder,
@@ -465,12 +484,8 @@ class Run:
         }
 
 
-def _out_of_memory(error: BaseException, step: int, config: TrainConfig) -> BaseException:
-    """A clear line in the place of what the allocator says; any other error as it is."""
-    said = str(error).lower()
-    ours = isinstance(error, torch.OutOfMemoryError | MemoryError)
-    if not (ours or "can't allocate memory" in said or "out of memory" in said):
-        return error
+def _out_of_memory(step: int, config: TrainConfig) -> UserError:
+    """A clear line in the place of what the allocator says."""
     tokens = config.per_device_train_batch_size * config.max_seq_length
     return UserError(
         f"out of memory at step {step + 1}, with micro-batches of up to {tokens} tokens",

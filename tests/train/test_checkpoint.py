@@ -126,7 +126,7 @@ def test_a_full_disk_keeps_the_state_before(
 
 
 def test_a_disk_too_full_for_the_checkpoint(
-    config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    config: Make, metrics: Metrics, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(folder: Path, *_: Any) -> None:
         (folder / "model.safetensors").write_bytes(b"half")
@@ -138,8 +138,13 @@ def test_a_disk_too_full_for_the_checkpoint(
             train(config(save_steps=4), tmp_path / "run")
     partial = tmp_path / ".run.partial"
     assert not (partial / "model.safetensors").exists()
-    assert (partial / "scratch" / "states" / "00000008").exists()
+    states = partial / "scratch" / "states"
+    assert sorted(path.name for path in states.iterdir()) == ["00000008", "00000012"]
     train(config(save_steps=4), tmp_path / "run")
+    unbroken = train(config(), tmp_path / "unbroken")
+    weights = [(tmp_path / run / "model.safetensors").read_bytes() for run in ("run", "unbroken")]
+    assert weights[0] == weights[1]
+    assert metrics(tmp_path / "run") == metrics(unbroken)
 
 
 @pytest.mark.parametrize(
@@ -150,7 +155,11 @@ def test_a_disk_too_full_for_the_checkpoint(
     ],
 )
 def test_out_of_memory_says_what_to_set(
-    error: RuntimeError, config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    error: RuntimeError,
+    config: Make,
+    metrics: Metrics,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from cameleer.train.loss import supervised_loss as real
 
@@ -162,12 +171,40 @@ def test_out_of_memory_says_what_to_set(
             raise error
         return real(*given)
 
-    monkeypatch.setattr(loop, "supervised_loss", most)
-    with pytest.raises(UserError, match=r"out of memory at step 5.*256 tokens.*train plan") as said:
-        train(config(save_steps=2), tmp_path / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "supervised_loss", most)
+        with pytest.raises(UserError, match=r"out of memory at step 5.*256 tokens.*plan") as said:
+            train(config(), tmp_path / "run")
     assert said.value.field == "per_device_train_batch_size"
     states = tmp_path / ".run.partial" / "scratch" / "states"
-    assert sorted(path.name for path in states.iterdir()) == ["00000002", "00000004"]
+    assert [path.name for path in states.iterdir()] == ["00000004"]  # nothing is lost
+    train(config(gradient_checkpointing=True), tmp_path / "run")
+    unbroken = train(config(), tmp_path / "unbroken")
+    assert metrics(tmp_path / "run") == metrics(unbroken)
+
+
+def test_out_of_memory_in_the_midst_of_an_update(
+    config: Make, metrics: Metrics, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of the weights have taken the step up: the state before it is gone, none is saved."""
+    real = torch.optim.AdamW.step
+    calls = []
+
+    def step(self: Any, *given: Any) -> Any:
+        calls.append(1)
+        found = real(self, *given)
+        if len(calls) > 4:
+            raise MemoryError
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.optim.AdamW, "step", step)
+        with pytest.raises(UserError, match="out of memory at step"):
+            train(config(save_steps=3), tmp_path / "run")
+    states = tmp_path / ".run.partial" / "scratch" / "states"
+    assert [path.name for path in states.iterdir()] == ["00000003"]
+    unbroken = train(config(), tmp_path / "unbroken")
+    assert metrics(train(config(), tmp_path / "run")) == metrics(unbroken)
 
 
 def test_other_errors_are_not_taken_for_want_of_memory(
