@@ -11,11 +11,11 @@ from typing import Any
 from cameleer.chat.own import OWN
 from cameleer.chat.template import template_named
 from cameleer.core.artifact import SCRATCH, Stage
-from cameleer.core.console import note, progress, warn
+from cameleer.core.console import note, warn
 from cameleer.core.errors import UserError
-from cameleer.core.files import JsonlLog, sha256_file, write_json, write_jsonl
-from cameleer.core.jsonl import read_jsonl
-from cameleer.engines.engine import CONTEXT, TOO_LONG, Engine, Request, UnansweredError
+from cameleer.core.files import sha256_file, write_json, write_jsonl
+from cameleer.engines.engine import CONTEXT, TOO_LONG, Engine, Request
+from cameleer.evals.answering import answered
 from cameleer.evals.asking import EvalSpec, ask_of, items_of, request_of
 from cameleer.evals.benchmark import Benchmark, benchmark_named
 from cameleer.evals.extract import NO_ANSWER
@@ -141,33 +141,8 @@ class _Run:
         return [self._row(request, answer, reviews.get(request.key)) for request, answer in pairs]
 
     def _asked(self, path: Path, row_of: Callable[[Request, Answer], Row]) -> list[Row]:
-        """The model's answer to every item, as rows of a log; what is logged is not asked again."""
-        log = JsonlLog(path)
-        status: Callable[[], str] = getattr(self.engine, "status", str)
-        try:
-            rows = {row["item"]: row for _, row in read_jsonl(path)}
-            with progress(self.benchmark.label, len(self.items), len(rows)) as ticker:
-                for batch in self.engine.batches(self.requests):
-                    missing = [request for request in batch if request.key not in rows]
-                    if not missing:
-                        continue
-                    # Answered whole, so that every batch is made up as in an unbroken run.
-                    try:
-                        answers = zip(batch, self.engine.answer(batch), strict=True)
-                    except UnansweredError as error:
-                        warn(str(error))
-                        continue
-                    new = [row_of(*pair) for pair in answers if pair[0] in missing]
-                    log.append(new)
-                    rows |= {row["item"]: row for row in new}
-                    ticker.advance(len(new), status())
-        finally:
-            log.close()
-        if left := [item.key for item in self.items if item.key not in rows]:
-            shown = ", ".join(left[:3]) + (", …" if len(left) > 3 else "")
-            message = f"{len(left)} of {len(self.items)} items got no answer ({shown})"
-            hint = "the others are kept; the same command asks for these again"
-            raise UserError(f"{self.benchmark.label}: {message}", hint=hint)
+        """The model's answer to every item, in the items' order, as rows of a log."""
+        rows = answered(self.engine, self.requests, path, self.benchmark.label, row_of)
         return [rows[item.key] for item in self.items]
 
     def scores(self, rows: Sequence[Row]) -> dict[str, Any]:

@@ -33,21 +33,21 @@ def setting(name: str) -> Setting:
 
 def folder(data: Path | None) -> Path:
     """Where tasks are looked for besides lm-eval's own."""
-    from cameleer.evals.lm_eval import tasks_folder
+    from cameleer.evals.lm_eval.tasks import tasks_folder
 
     return tasks_folder(data)
 
 
 def inputs(name: str, home: Path) -> dict[str, str]:
     """What decides a task's questions."""
-    from cameleer.evals.lm_eval import task_inputs
+    from cameleer.evals.lm_eval.tasks import task_inputs
 
     return task_inputs(name, home)
 
 
 def run(*given: Any) -> Any:
     """The task's own run, in place of the one that asks items and grades answers."""
-    from cameleer.evals.lm_eval import LmEvalRun
+    from cameleer.evals.lm_eval.run import LmEvalRun
 
     return LmEvalRun(*given)
 
