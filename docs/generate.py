@@ -23,9 +23,10 @@ from cameleer.data.source import all_sources
 from cameleer.engines.registry import engines
 from cameleer.evals.asking import EvalSpec
 from cameleer.evals.benchmark import GROUP, HOME, Setting
+from cameleer.evals.suite import Suite
 from cameleer.model.adapters import LoraSpec
 from cameleer.model.embedded import EMBEDDED
-from cameleer.study.study import Base, EngineSpec, Reference, Study
+from cameleer.study.study import Base, EngineSpec, Method, Reference, Study
 from cameleer.train.config import TrainConfig, TrainSettings
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -36,10 +37,12 @@ CONFIGS: dict[str, tuple[type[BaseModel], str]] = {
     "MixConfig": (MixConfig, "`cameleer mix build MIX.yaml`, and an entry of a study's `mixtures`"),
     "Filters": (Filters, "`filters` of a mixture, or of a part"),
     "Part": (Part, "an entry of a mixture's `parts`"),
+    "Method": (Method, "an entry of a study's `methods`"),
     "TrainSettings": (TrainSettings, "a study's `train`, and a base's"),
     "TrainConfig": (TrainConfig, "`cameleer train run CONFIG.yaml`, besides the training settings"),
     "LoraSpec": (LoraSpec, "`lora` of the training settings"),
     "EvalSpec": (EvalSpec, "an entry of a study's `benchmarks`, or the benchmark's label alone"),
+    "Suite": (Suite, "`cameleer eval run MODEL --suite SUITE.yaml`"),
     "Reference": (Reference, "an entry of a study's `references`"),
     "EngineSpec": (EngineSpec, "a study's `engine`, and a reference's; the options of each engine "
                    "are listed in [plug-ins](plugins.md#engines)"),
@@ -111,8 +114,9 @@ def _command(name: str, command: Any) -> Iterator[str]:
     yield inspect.cleandoc(command.help or "")
     yield ""
     hints = get_type_hints(inspect.unwrap(command.callback))
-    rows = [[f"`{'`, `'.join(_flags(p, hints))}`", _default(p), p.help or ""] for p in options]
-    yield from _table(["option", "default", "meaning"], rows)
+    rows = [[f"`{_placeholder(p)}`", "needed" if p.required else "", p.help] for p in arguments]
+    rows += [[f"`{'`, `'.join(_flags(p, hints))}`", _default(p), p.help] for p in options]
+    yield from _table(["argument, option", "default", "meaning"], rows)
 
 
 def _placeholder(argument: Any) -> str:
@@ -126,14 +130,16 @@ def _flags(option: Any, hints: dict[str, Any]) -> list[str]:
     enums: list[Any] = [kind for kind in kinds if isinstance(kind, EnumMeta)]
     values = [str(one.value) for kind in enums for one in kind]
     value = "" if option.is_flag else f" {'|'.join(values) or option.name.upper()}"
-    return [*option.opts[:-1], option.opts[-1] + value]
+    return [*option.opts[:-1], option.opts[-1] + value, *option.secondary_opts]
 
 
 def _default(option: Any) -> str:
     if option.required:
         return "needed"
     default = getattr(option.default, "value", option.default)
-    return "" if default is None or option.is_flag else f"`{default}`"
+    if option.is_flag:
+        return f"`{option.opts[0]}`" if default else ""
+    return "" if default is None else f"`{default}`"
 
 
 # ---- plug-ins

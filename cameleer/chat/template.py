@@ -75,6 +75,8 @@ class Template:
 
 def template_named(name: str) -> Template:
     """A template by name; an unknown one is an error, never a fall-back to another."""
-    found = plugin("cameleer.chat.templates", "cameleer.templates", name, "cameleer data render -h")
+    found = plugin(
+        "cameleer.chat.templates", "cameleer.templates", name, "cameleer data render --help"
+    )
     template: Template = found.TEMPLATE
     return template

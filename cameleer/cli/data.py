@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections import Counter
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cameleer.cli.options import (
+    Conversations,
     DataOption,
     Json,
+    MaxTokens,
     Output,
     Rule,
     RuleOption,
     Strict,
+    TemplateOption,
     TokenizerOption,
     group,
     out_file,
@@ -26,12 +29,15 @@ from cameleer.cli.options import (
 from cameleer.core.console import emit_json, err, note, out, table
 from cameleer.core.errors import UserError
 
+if TYPE_CHECKING:
+    from cameleer.data.overlap.probes import ItemText
+
 app = group("Instruction data sets.")
 
 
 @app.command("ls")
 def data_ls(json: Json = False) -> None:
-    """The sources, each with its card.
+    """List the sources, each with its card.
 
     Example: `cameleer data ls`
     """
@@ -59,11 +65,14 @@ def data_ls(json: Json = False) -> None:
 
 @app.command("fetch")
 def data_fetch(
-    sources: list[str],
+    sources: Annotated[list[str], typer.Argument(help="Names of `data ls`.")],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Data folder [$CAMELEER_DATA].")
+        Path | None,
+        typer.Option("-o", "--output", help="Data folder. [default: $CAMELEER_DATA]"),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would come.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be downloaded.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Download native files from their origins: checked, recorded, taken up where it broke off.
@@ -94,23 +103,28 @@ def data_fetch(
 
 @app.command("convert")
 def data_convert(
-    source: str,
+    source: Annotated[str, typer.Argument(help="A name of `data ls`.")],
     output: Output,
     folder: Annotated[
         Path | None,
-        typer.Option("--from", help="Folder of native files, or one file [$CAMELEER_DATA]."),
+        typer.Option(
+            "--from", help="Folder of native files, or one file. [default: $CAMELEER_DATA]"
+        ),
     ] = None,
     rule: RuleOption = Rule.fixed,
-    seed: Annotated[int, typer.Option(help="Of templates and samples that are drawn.")] = 42,
-    limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many.")] = None,
-    tokenizer: Annotated[
-        str | None, typer.Option("--tokenizer", "-t", help="To split ShareGPT's long ones with.")
+    seed: Annotated[int, typer.Option(help="Seed of what is drawn at random.")] = 42,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Stop after so many conversations.")
     ] = None,
-    max_tokens: Annotated[int, typer.Option(min=1, help="Of a chunk, with --tokenizer.")] = 2048,
+    tokenizer: Annotated[
+        str | None,
+        typer.Option("--tokenizer", "-t", help="Split ShareGPT's long conversations by it."),
+    ] = None,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Tokens of what is split off.")] = 2048,
     strict: Strict = False,
     json: Json = False,
 ) -> None:
-    """Native files to conversations; prints what was read, kept and dropped.
+    """Turn native files into conversations; say what was read, kept and dropped.
 
     SOURCE is one of `cameleer data ls`; your own files are read by the sources jsonl, alpaca and
     sharegpt, of which --from may also name one file. Records that cannot be read are dropped, and
@@ -169,20 +183,22 @@ def _counted(counts: Counter[str]) -> list[dict[str, Any]]:
 
 @app.command("stats")
 def data_stats(
-    files: list[Path],
+    files: Annotated[list[Path], typer.Argument(help="Conversations, one file or more.")],
     tokenizer: TokenizerOption,
     html: Annotated[
-        Path | None, typer.Option("--html", help="Look closer, and write a page about it.")
+        Path | None,
+        typer.Option("--html", help="Look closer, and write a page."),
     ] = None,
-    template: Annotated[str, typer.Option(help="For what --html tells of the loss.")] = "tulu",
+    template: TemplateOption = "tulu",
     rule: RuleOption = Rule.fixed,
     json: Json = False,
 ) -> None:
     """Table 1 of the paper for conversation files: instances, rounds, mean lengths in tokens.
 
-    Behind the stroke stands the paper's own number (in LLaMA tokens), if the file is one of its
+    After the slash stands the paper's own number (in LLaMA tokens), if the file is one of its
     sources. A page of `--html` says what stands out: lengths, turns, what a limit cuts, languages,
     what is asked, signs of trouble in answers, repeats; with `--json` its numbers are printed.
+    Template and rule are for what the page tells of the loss.
 
     Example: `cameleer data stats dolly.jsonl -t embedded:smollm2-135m-instruct --html dolly.html`
     """
@@ -218,15 +234,15 @@ def data_stats(
 
 @app.command("render")
 def data_render(
-    file: Path,
+    file: Conversations,
     output: Output,
     tokenizer: TokenizerOption,
-    template: str = "tulu",
-    max_tokens: Annotated[int, typer.Option(min=1)] = 2048,
+    template: TemplateOption = "tulu",
+    max_tokens: MaxTokens = 2048,
     rule: RuleOption = Rule.fixed,
     json: Json = False,
 ) -> None:
-    """Token ids and loss mask of each conversation.
+    """Write the token ids and the loss mask of each conversation.
 
     Example: `cameleer data render dolly.jsonl -t embedded:smollm2-135m-instruct -o ids.jsonl`
     """
@@ -248,17 +264,17 @@ def data_render(
 
 @app.command("show")
 def data_show(
-    file: Path,
+    file: Conversations,
     tokenizer: TokenizerOption,
-    id: Annotated[str | None, typer.Option("--id", help="This conversation alone.")] = None,
-    template: str = "tulu",
-    max_tokens: Annotated[int, typer.Option(min=1)] = 2048,
+    id: Annotated[str | None, typer.Option("--id", help="Show this conversation alone.")] = None,
+    template: TemplateOption = "tulu",
+    max_tokens: MaxTokens = 2048,
     rule: RuleOption = Rule.fixed,
-    limit: Annotated[int, typer.Option(min=1, help="So many of the first ones.")] = 5,
+    limit: Annotated[int, typer.Option(min=1, help="Show so many of the first ones.")] = 5,
     html: Annotated[Path | None, typer.Option("--html", help="Write a page instead.")] = None,
     json: Json = False,
 ) -> None:
-    """What is learned of a conversation, coloured; what is cut off; where the two rules differ.
+    """Show what is learned of a conversation, what is cut off, and where the two rules differ.
 
     Example: `cameleer data show dolly.jsonl -t embedded:smollm2-135m-instruct --html dolly.html`
     """
@@ -316,9 +332,9 @@ class Reason(StrEnum):
 
 @app.command("overlap")
 def data_overlap(
-    files: list[Path],
+    files: Annotated[list[Path], typer.Argument(help="Conversations, one file or more.")],
     benchmarks: Annotated[
-        list[str] | None, typer.Option("--with", help="A test set, or `all`; may be repeated.")
+        list[str] | None, typer.Option("--with", help="A test set, or `all`; can be given again.")
     ] = None,
     data: DataOption = None,
     output: Annotated[
@@ -329,13 +345,15 @@ def data_overlap(
     ),
     remove: Annotated[
         list[Reason] | None,
-        typer.Option(help="Write cleaned copies without these; may be repeated."),
+        typer.Option(help="Write copies without these; can be given again."),
     ] = None,
-    cores: Annotated[int | None, typer.Option(min=1, help="[default: all]")] = None,
+    cores: Annotated[
+        int | None, typer.Option(min=1, help="Processes at a time. [default: all cores]")
+    ] = None,
     strict: Strict = False,
     json: Json = False,
 ) -> None:
-    """Duplicates in and across conversation files, and test items that stand in them.
+    """Find duplicates in and across conversation files, and test items that stand in them.
 
     Without --with, duplicates alone: exact, or near (Jaccard index of at least 0.7 over runs of
     five words). With it, every item of the test sets is looked for in every message: whole, by runs
@@ -353,41 +371,44 @@ def data_overlap(
     from cameleer.core.cores import cores as all_cores
     from cameleer.core.files import read_json
     from cameleer.data.overlap.matches import overlap_stage, write_overlap
-    from cameleer.data.overlap.probes import ItemText
 
     removed = [reason.value for reason in dict.fromkeys(remove or ())]
     if removed and output is None:
         raise UserError("there is no place for cleaned files", field="remove", hint="give -o DIR")
     if "overlap" in removed and not benchmarks:
         raise UserError("nothing to overlap with", field="remove", hint="give --with BENCHMARK")
-    names: list[str] = []
-    if benchmarks:
-        from cameleer.evals.corpus import READERS, texts
-
-        # `--with gsm mmlu` reads as a file named mmlu: a name that is no file is a test set.
-        names = [
-            *benchmarks,
-            *(str(one) for one in files if not one.exists() and str(one) in READERS),
-        ]
-        files = [one for one in files if str(one) not in names]
-        names = list(READERS) if "all" in names else list(dict.fromkeys(names))
-    items = [ItemText(*one) for name in names for one in texts(name, data)]
+    files, items = _test_sets(files, benchmarks, data) if benchmarks else (files, [])
     cores = cores or all_cores()
+
+    def write(folder: Path) -> dict[str, Any]:
+        return write_overlap(folder, files, items, by.value, removed, cores, strict=strict)
+
     if output is None:
         with tempfile.TemporaryDirectory() as folder:
-            facts = write_overlap(Path(folder), files, items, by.value, (), cores, strict=strict)
+            facts = write(Path(folder))
     else:
         stage = overlap_stage(files, items, by.value, removed, out_folder(output))
-        stage.run(
-            lambda folder: write_overlap(
-                folder, files, items, by.value, removed, cores, strict=strict
-            )
-        )
+        stage.run(write)
         facts = {"folder": str(output), **read_json(output / "summary.json")}
     if json:
         emit_json(facts)
     else:
         _show_overlap(facts)
+
+
+def _test_sets(
+    files: list[Path], benchmarks: list[str], data: Path | None
+) -> tuple[list[Path], list[ItemText]]:
+    """The files that are no names of test sets, and the items of the test sets."""
+    from cameleer.data.overlap.probes import ItemText
+    from cameleer.evals.corpus import READERS, texts
+
+    # `--with gsm mmlu` reads as a file named mmlu: a name that is no file is a test set.
+    more = [str(one) for one in files if not one.exists() and str(one) in READERS]
+    names = list(dict.fromkeys([*benchmarks, *more]))
+    sets = list(READERS) if "all" in names else names
+    items = [ItemText(*one) for name in sets for one in texts(name, data)]
+    return [one for one in files if str(one) not in names], items
 
 
 def _show_overlap(facts: dict[str, Any]) -> None:
@@ -412,8 +433,12 @@ def _show_overlap(facts: dict[str, Any]) -> None:
 
 
 @app.command("miniature")
-def data_miniature(output: Output, seed: int = 7, json: Json = False) -> None:
-    """A generated world of small data sets and tests in native formats, to try things out on.
+def data_miniature(
+    output: Output,
+    seed: Annotated[int, typer.Option(help="Seed of what is drawn at random.")] = 7,
+    json: Json = False,
+) -> None:
+    """Make a world of small generated data sets and tests in native formats, to try things on.
 
     Example: `cameleer data miniature -o world`
     """

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -27,24 +29,29 @@ from cameleer.core.console import emit_json, note, warn
 from cameleer.core.errors import UserError
 from cameleer.core.files import to_json, write_jsonl
 
-app = group("Benchmarks.")
-app.command("sandbox")(eval_sandbox)
-app.command("show")(samples.show)
-app.command("diff")(samples.diff)
-app.command("reconcile")(reconcile.reconcile)
+if TYPE_CHECKING:
+    from cameleer.core.artifact import Stage
+    from cameleer.evals.asking import EvalSpec
+    from cameleer.evals.suite import Average
+    from cameleer.results.store import Evaluation
 
+app = group("Benchmarks.")
+
+Label = Annotated[str, typer.Argument(help="NAME or NAME:SETTING of `eval ls`.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Take a sample of so many items.")]
 TemplateOption = Annotated[
-    str | None, typer.Option(help="The chat format's: tulu, or `own`, the model's.")
+    str | None,
+    typer.Option(help="Template of the chat format; `own` is the model's. [default: tulu]"),
 ]
 ReviewerOption = Annotated[
     list[str] | None,
-    typer.Option(help="A model that reads outputs, as NAME=MODEL, in place of the setting's own."),
+    typer.Option(help="Read outputs with this model, as NAME=MODEL, in place of the setting's."),
 ]
 
 
 @app.command("ls")
 def eval_ls(json: Json = False) -> None:
-    """Benchmarks and their settings, with the models that read outputs; and the suites of them.
+    """List benchmarks with their settings and the models that read outputs, and the suites.
 
     Example: `cameleer eval ls`
     """
@@ -68,7 +75,7 @@ def eval_ls(json: Json = False) -> None:
 
 @app.command("engines")
 def eval_engines(json: Json = False) -> None:
-    """What can answer, and the options of each.
+    """List what can answer, and the options of each.
 
     Example: `cameleer eval engines`
     """
@@ -87,20 +94,22 @@ def eval_engines(json: Json = False) -> None:
 
 @app.command("prompts")
 def eval_prompts(
-    benchmark: str,
+    benchmark: Label,
     output: Output,
     data: DataOption = None,
-    format: Annotated[Form | None, typer.Option(help="[default: the setting's own]")] = None,
+    format: Annotated[
+        Form | None, typer.Option(help="How a prompt is put. [default: the setting's]")
+    ] = None,
     rule: RuleOption = Rule.fixed,
     tokenizer: Annotated[
         str | None,
-        typer.Option("--tokenizer", "-t", help="Drops examples and cuts contexts by it."),
+        typer.Option("--tokenizer", "-t", help="Drop examples and cut contexts by it."),
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1)] = None,
+    limit: Limit = None,
     template: TemplateOption = None,
     json: Json = False,
 ) -> None:
-    """The exact strings that a local model would get.
+    """Write the exact strings that a local model would get.
 
     Without a tokenizer no few-shot example is dropped and no context cut, however long the prompt.
 
@@ -127,33 +136,48 @@ def eval_prompts(
 
 @app.command("run")
 def eval_run(
-    model: str,
+    model: Annotated[str, typer.Argument(help="Folder, hub id, embedded:NAME, or ENGINE:….")],
     output: Output,
-    benchmarks: Annotated[list[str] | None, typer.Argument()] = None,
+    benchmarks: Annotated[
+        list[str] | None, typer.Argument(help="NAME or NAME:SETTING of `eval ls`.")
+    ] = None,
     suite: Annotated[
-        str | None, typer.Option(help="All benchmarks of a suite: its name, or its YAML file.")
+        str | None, typer.Option(help="Take all benchmarks of a suite: its name, or its YAML file.")
     ] = None,
     without: Annotated[
-        list[str] | None, typer.Option(help="A benchmark of the suite to leave out.")
+        list[str] | None,
+        typer.Option(help="Leave out this benchmark of the suite; can be given again."),
     ] = None,
     data: DataOption = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="A sample of so many items.")] = None,
-    format: Annotated[Form | None, typer.Option(help="[default: the setting's own]")] = None,
+    limit: Limit = None,
+    format: Annotated[
+        Form | None, typer.Option(help="How a prompt is put. [default: the setting's]")
+    ] = None,
     rule: Annotated[
-        Rule | None, typer.Option(help="The paper's code to the letter, or mended [default].")
+        Rule | None,
+        typer.Option(help="The paper's code, or mended. [default: the suite's, else fixed]"),
     ] = None,
     engine: Annotated[
-        str | None, typer.Option(help="What answers; `eval engines` lists them.")
+        str | None, typer.Option(help="What answers, of `eval engines`. [default: by MODEL]")
     ] = None,
     engine_option: Annotated[
-        list[str] | None, typer.Option(help="An option of the engine, as name=value.")
+        list[str] | None,
+        typer.Option(help="An option of the engine, as name=value; can be given again."),
     ] = None,
-    samples: Annotated[int | None, typer.Option(min=1, help="Outputs per item.")] = None,
-    temperature: Annotated[float | None, typer.Option(min=0)] = None,
-    max_new_tokens: Annotated[int | None, typer.Option(min=1)] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="As an engine option.")] = None,
-    precision: Annotated[str | None, typer.Option(help="As an engine option.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of sampled outputs. [default: 42]")] = None,
+    samples: Annotated[
+        int | None, typer.Option(min=1, help="Outputs of an item. [default: the setting's]")
+    ] = None,
+    temperature: Annotated[
+        float | None, typer.Option(min=0, help="Of sampling; 0 is greedy. [default: the setting's]")
+    ] = None,
+    max_new_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Most tokens of an output. [default: the setting's]")
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="The engine option of this name.")
+    ] = None,
+    precision: Annotated[str | None, typer.Option(help="The engine option of this name.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of sampled outputs. [default: 42]")] = None,
     template: TemplateOption = None,
     reviewer: ReviewerOption = None,
     allow_code_execution: AllowCode = None,
@@ -169,15 +193,10 @@ def eval_run(
     Example: `cameleer eval run models/dolly gsm:cot mmlu:0-shot --data data --limit 200 -o evals`
     """
     from cameleer.engines.registry import choose
-    from cameleer.evals.benchmark import benchmark_named
     from cameleer.evals.consent import allow_code, told
     from cameleer.evals.review import reviewers_given
-    from cameleer.evals.runner import eval_stage, evaluate
     from cameleer.evals.suite import averages, changed, suite_of
-    from cameleer.results.store import Evaluation
 
-    flags = {"batch_size": batch_size, "precision": precision}
-    given = {name: value for name, value in flags.items() if value is not None}
     chosen_suite = suite_of(benchmarks or (), suite)
     declared = chosen_suite.without(without or ())
     models = reviewers_given([spec.benchmark for spec in declared], reviewer or ())
@@ -196,57 +215,94 @@ def eval_run(
         for spec, own in zip(declared, models, strict=True)
     ]
     all_paper = all(spec.rule == "paper" for spec in specs)
+    flags = {"batch_size": batch_size, "precision": precision}
+    given = {name: value for name, value in flags.items() if value is not None}
     options = engine_option or ()
     chosen = choose(model, engine, given, options, "paper" if all_paper else "fixed")
     identity = chosen.identity()
-    # All before the first is asked: what is missing for the last is told at once.
-    stages: dict[str, tuple[Any, Any]] = {}
+    stages, failed = _stages(specs, identity, data, output)
+    todo = [spec.benchmark for spec, stage in stages.values() if not stage.done()]
+    allow_code(todo, told(allow_code_execution), asked_here())
+    runs, stopped = _evaluated(stages, lambda: chosen.open(identity), data, alone=len(specs) == 1)
+    failed |= stopped
+    if runs or json:
+        _show_scores(json, output, list(averages(chosen_suite, runs)), runs, failed)
+    if failed:
+        raise next(iter(failed.values()))
+
+
+def _stages(
+    specs: Sequence[EvalSpec], identity: dict[str, Any], data: Path | None, output: Path
+) -> tuple[dict[str, tuple[EvalSpec, Stage]], dict[str, UserError]]:
+    """What is to be done for each benchmark, by label, and which cannot be asked.
+
+    All before the first is asked: what is missing for the last is told at once.
+    """
+    from cameleer.evals.benchmark import benchmark_named
+    from cameleer.evals.runner import eval_stage
+
+    stages: dict[str, tuple[EvalSpec, Stage]] = {}
     failed: dict[str, UserError] = {}
     for spec in specs:
+        label = benchmark_named(spec.benchmark).label
+        folder = out_folder(output / spec.benchmark.replace(":", "-"))
         try:
-            folder = out_folder(output / spec.benchmark.replace(":", "-"))
-            stage = eval_stage(spec, identity, data, folder)
-            stages[benchmark_named(spec.benchmark).label] = spec, stage
+            stages[label] = spec, eval_stage(spec, identity, data, folder)
         except UserError as error:
-            failed[benchmark_named(spec.benchmark).label] = error
+            failed[label] = error
     if not stages:
         raise next(iter(failed.values()))
     for label, why in failed.items():
         warn(f"{label}: {why}; the others are asked")
-    todo = [spec.benchmark for spec, stage in stages.values() if not stage.done()]
-    allow_code(todo, told(allow_code_execution), asked_here())
-    made: list[Any] = []
+    return stages, failed
 
-    def make_engine() -> Any:
-        if not made:
-            made.append(chosen.open(identity))
-        return made[0]
 
+def _evaluated(
+    stages: dict[str, tuple[EvalSpec, Stage]],
+    open_engine: Callable[[], Any],
+    data: Path | None,
+    alone: bool,
+) -> tuple[dict[str, Evaluation], dict[str, UserError]]:
+    """What came of each benchmark, and the mistakes that stopped some; one engine serves all.
+
+    alone: nothing else was asked for, so that a mistake need not be told before it is raised.
+    """
+    from cameleer.evals.runner import evaluate
+    from cameleer.results.store import Evaluation
+
+    engine = cache(open_engine)
     runs: dict[str, Evaluation] = {}
+    failed: dict[str, UserError] = {}
     for label, (spec, stage) in stages.items():
         try:
-            runs[label] = Evaluation(evaluate(spec, make_engine, data, stage))
+            runs[label] = Evaluation(evaluate(spec, engine, data, stage))
         except UserError as error:
             failed[label] = error
-            if len(specs) > 1:
+            if not alone:
                 warn(f"{label}: {error}")
-    means = list(averages(chosen_suite, runs))
-    rows = [_score_row(label, run.scores) for label, run in runs.items()]
-    rows += [
-        _score_row(one.title, {"metric": "mean", **asdict(one.estimate)})
-        for one in means
-        if one.estimate
-    ]
+    return runs, failed
+
+
+def _show_scores(
+    json: bool,
+    output: Path,
+    means: list[Average],
+    runs: dict[str, Evaluation],
+    failed: dict[str, UserError],
+) -> None:
     facts = {
         "folder": str(output),
         "scores": [run.scores for run in runs.values()],
         "averages": [asdict(one) for one in means],
         "failed": {label: str(error) for label, error in failed.items()},
     }
-    if runs or json:
-        show(json, facts, "", rows)
-    if failed:
-        raise next(iter(failed.values()))
+    rows = [_score_row(label, run.scores) for label, run in runs.items()]
+    rows += [
+        _score_row(one.title, {"metric": "mean", **asdict(one.estimate)})
+        for one in means
+        if one.estimate
+    ]
+    show(json, facts, "", rows)
 
 
 def _score_row(name: str, scores: dict[str, Any]) -> dict[str, Any]:
@@ -260,8 +316,10 @@ def _score_row(name: str, scores: dict[str, Any]) -> dict[str, Any]:
 
 @app.command("grade")
 def eval_grade(
-    benchmark: str,
-    answers: Annotated[Path, typer.Option(help="Lines {item, output} with optional target.")],
+    benchmark: Label,
+    answers: Annotated[
+        Path, typer.Option(help="Lines {item, output}; a target there goes before the data's.")
+    ],
     data: DataOption = None,
     rule: RuleOption = Rule.fixed,
     reviewer: ReviewerOption = None,
@@ -286,3 +344,9 @@ def eval_grade(
         return
     for row in rows:
         sys.stdout.write(to_json(row) + "\n")
+
+
+app.command("show")(samples.show)
+app.command("diff")(samples.diff)
+app.command("reconcile")(reconcile.reconcile)
+app.command("sandbox")(eval_sandbox)

@@ -25,7 +25,7 @@ Mixture = Annotated[str, typer.Argument(help="MIX.yaml, or the name of a mixture
 
 @app.command("ls")
 def mix_ls(json: Json = False) -> None:
-    """The mixtures that come with us; each can be built, and be a part of another.
+    """List the mixtures that come with us; each can be built, and be a part of another.
 
     Example: `cameleer mix ls`
     """
@@ -48,7 +48,7 @@ def mix_plan(
     strict: Strict = False,
     json: Json = False,
 ) -> None:
-    """What a mixture would take of each part, without writing anything.
+    """Show what a mixture would take of each part, without writing anything.
 
     Example: `cameleer mix plan mix.yaml total=50000`
     """
@@ -69,7 +69,7 @@ def mix_build(
     strict: Strict = False,
     json: Json = False,
 ) -> None:
-    """A fingerprinted mixture: conversations.jsonl, a manifest, and MIXTURE.md for people.
+    """Build a fingerprinted mixture: conversations.jsonl, a manifest, and MIXTURE.md for people.
 
     Records that cannot be read are dropped, counted and told.
 

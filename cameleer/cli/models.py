@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
-from cameleer.cli.options import (
-    Json,
-    group,
-    show,
-)
+from cameleer.cli.options import Json, group, show
 from cameleer.core.console import emit_json, note
 
 app = group("Models to start from.")
@@ -16,7 +14,7 @@ app = group("Models to start from.")
 
 @app.command("ls")
 def models_ls(json: Json = False) -> None:
-    """Known and embedded models.
+    """List known and embedded models.
 
     Example: `cameleer models ls`
     """
@@ -38,7 +36,10 @@ def models_ls(json: Json = False) -> None:
 
 
 @app.command("get")
-def models_get(name: str, json: Json = False) -> None:
+def models_get(
+    name: Annotated[str, typer.Argument(help="A name of `models ls`, or a hub id.")],
+    json: Json = False,
+) -> None:
     """Fetch a model to the cache, as a Hugging Face folder; prints its path.
 
     Example: `cameleer models get smollm2-135m-instruct`

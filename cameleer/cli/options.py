@@ -34,16 +34,23 @@ class Form(StrEnum):
 
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")]
-RuleOption = Annotated[Rule, typer.Option(help="The paper's code to the letter, or mended.")]
+RuleOption = Annotated[
+    Rule, typer.Option(help="`paper`: what the paper's code did; `fixed`: its defects mended.")
+]
 Output = Annotated[Path, typer.Option("-o", "--output", help="Where the result goes.")]
 DataOption = Annotated[
-    Path | None, typer.Option("--data", help="Folder of native files [default: $CAMELEER_DATA].")
+    Path | None, typer.Option("--data", help="Folder of native files. [default: $CAMELEER_DATA]")
 ]
 TokenizerOption = Annotated[
     str, typer.Option("--tokenizer", "-t", help="Folder, hub id, or embedded:NAME.")
 ]
 Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first bad record.")]
-Overrides = Annotated[list[str] | None, typer.Argument(help="Overrides, as a.b=value.")]
+Overrides = Annotated[list[str] | None, typer.Argument(help="Fields to change, as a.b=value.")]
+Conversations = Annotated[Path, typer.Argument(help="A file of conversations.")]
+TemplateOption = Annotated[str, typer.Option("--template", help="The chat template.")]
+MaxTokens = Annotated[
+    int, typer.Option("--max-tokens", min=1, help="Tokens at which a conversation is cut.")
+]
 
 
 def show(json: bool, facts: dict[str, Any], title: str, rows: list[dict[str, Any]]) -> None:

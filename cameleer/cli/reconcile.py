@@ -17,12 +17,16 @@ CELL = 48  # characters of a text in a table
 def reconcile(
     folder: Annotated[Path, typer.Argument(help="One benchmark's folder, of `eval run`.")],
     theirs: Annotated[Path, typer.Argument(help="samples_….jsonl of lm-eval's --log_samples.")],
-    metric: Annotated[str | None, typer.Option(help="Of lm-eval's. [default: the first]")] = None,
-    filter: Annotated[str | None, typer.Option(help="Of lm-eval's. [default: the first]")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Items listed at most.")] = 20,
+    metric: Annotated[
+        str | None, typer.Option(help="A metric of lm-eval's. [default: the first]")
+    ] = None,
+    filter: Annotated[
+        str | None, typer.Option(help="A filter of lm-eval's. [default: the first]")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="List so many items at most.")] = 20,
     json: Json = False,
 ) -> None:
-    """Which items lm-eval scores otherwise, and why: another prompt, output, extraction or grading.
+    """Tell which items lm-eval scores otherwise: by prompt, output, extraction or grading.
 
     Example: `cameleer eval reconcile evals/gsm-cot out/model/samples_gsm8k_cot_….jsonl`
     """

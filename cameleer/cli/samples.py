@@ -21,18 +21,18 @@ CELL = 60  # characters of a text in a table
 Page = Annotated[
     Path | None, typer.Option("--html", help="Write a page to browse, filter and search.")
 ]
-Most = Annotated[int, typer.Option(min=1, help="Items listed in the terminal at most.")]
+Most = Annotated[int, typer.Option(min=1, help="List so many items at most.")]
 
 
 def show(
     folder: Annotated[Path, typer.Argument(help="-o of `eval run`, or eval/ of a study.")],
-    item: Annotated[str | None, typer.Option(help="One item, whole: its key.")] = None,
-    wrong: Annotated[bool, typer.Option("--wrong", help="Items not scored full.")] = False,
-    right: Annotated[bool, typer.Option("--right", help="Items scored full.")] = False,
+    item: Annotated[str | None, typer.Option(help="Show one item whole: its key.")] = None,
+    wrong: Annotated[bool, typer.Option("--wrong", help="List items not scored full.")] = False,
+    right: Annotated[bool, typer.Option("--right", help="List items scored full.")] = False,
     flipped: Annotated[
-        bool, typer.Option("--flipped", help="Items that the other rule scores otherwise.")
+        bool, typer.Option("--flipped", help="List items that the other rule scores otherwise.")
     ] = False,
-    group: Annotated[str | None, typer.Option(help="Items of one group only.")] = None,
+    group: Annotated[str | None, typer.Option(help="List items of this group only.")] = None,
     limit: Most = 20,
     html: Page = None,
     data: DataOption = None,

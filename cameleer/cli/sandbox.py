@@ -16,7 +16,7 @@ AllowCode = Annotated[
     bool | None,
     typer.Option(
         "--allow-code-execution/--no-code-execution",
-        help="Run code that a model wrote, in the sandbox [default: asked].",
+        help="Run code that a model wrote, in the sandbox. [default: asked]",
     ),
 ]
 
@@ -29,13 +29,13 @@ def asked_here() -> Callable[[str], bool] | None:
 
 
 def eval_sandbox(
-    attacks: Annotated[bool, typer.Option(help="Run the attacks too.")] = True,
+    attacks: Annotated[bool, typer.Option(help="Run the attacks, too.")] = True,
     without: Annotated[
-        list[str] | None, typer.Option(help="A layer to leave out, to try the others.")
+        list[str] | None, typer.Option(help="Leave out this layer; can be given again.")
     ] = None,
     json: Json = False,
 ) -> None:
-    """Which layers of the sandbox this machine grants, and whether a hundred attacks stay in it.
+    """Show which layers of the sandbox this machine grants; try a hundred attacks on it.
 
     Example: `cameleer eval sandbox`
     """

@@ -8,27 +8,23 @@ from typing import Annotated, Any
 
 import typer
 
-from cameleer.cli.options import (
-    Json,
-    Overrides,
-    group,
-    out_folder,
-)
+from cameleer.cli.options import Json, Overrides, group, out_folder
 from cameleer.cli.sandbox import asked_here
 from cameleer.core.console import emit_json, note, table
 
 app = group("Whole studies: bases x mixtures x benchmarks.")
 
 StudyFolder = Annotated[
-    Path | None, typer.Option("-o", "--output", help="The study's folder [runs/NAME].")
+    Path | None, typer.Option("-o", "--output", help="The study's folder. [default: runs/NAME]")
 ]
+StudyFile = Annotated[Path, typer.Argument(help="STUDY.yaml.")]
 
 
 @app.command("plan")
 def study_plan(
-    file: Path, overrides: Overrides = None, output: StudyFolder = None, json: Json = False
+    file: StudyFile, overrides: Overrides = None, output: StudyFolder = None, json: Json = False
 ) -> None:
-    """What the study will do, and the smallest difference that it can show.
+    """Show what the study will do, and the smallest difference that it can show.
 
     Example: `cameleer study plan studies/quickstart.yaml`
     """
@@ -49,7 +45,7 @@ def study_plan(
 
 @app.command("run")
 def study_run(
-    file: Path, overrides: Overrides = None, output: StudyFolder = None, json: Json = False
+    file: StudyFile, overrides: Overrides = None, output: StudyFolder = None, json: Json = False
 ) -> None:
     """Do what is not done yet, and write the report; give it again to resume.
 
@@ -68,9 +64,9 @@ def study_run(
 
 @app.command("status")
 def study_status(
-    file: Path, overrides: Overrides = None, output: StudyFolder = None, json: Json = False
+    file: StudyFile, overrides: Overrides = None, output: StudyFolder = None, json: Json = False
 ) -> None:
-    """How far the study is: scores of what is done.
+    """Show how far the study is, and the scores of what is done.
 
     Example: `cameleer study status studies/quickstart.yaml`
     """

@@ -21,10 +21,12 @@ from cameleer.core.console import emit_json
 
 app = group("Fine-tuning.")
 
+ConfigFile = Annotated[Path, typer.Argument(help="CONFIG.yaml of a training run.")]
+
 
 @app.command("run")
 def train_run(
-    config: Path, output: Output, overrides: Overrides = None, json: Json = False
+    config: ConfigFile, output: Output, overrides: Overrides = None, json: Json = False
 ) -> None:
     """Fine-tune; give the same command again to resume.
 
@@ -51,12 +53,14 @@ def train_run(
 
 @app.command("launch")
 def train_launch(
-    config: Path,
+    config: ConfigFile,
     output: Output,
     overrides: Overrides = None,
-    nodes: Annotated[int, typer.Option(min=1, help="Machines.")] = 1,
-    gpus: Annotated[int, typer.Option(min=1, help="Ranks on each.")] = 1,
-    sbatch: Annotated[Path | None, typer.Option(help="Write a script for Slurm here.")] = None,
+    nodes: Annotated[int, typer.Option(min=1, help="Number of machines.")] = 1,
+    gpus: Annotated[int, typer.Option(min=1, help="Ranks on each machine.")] = 1,
+    sbatch: Annotated[
+        Path | None, typer.Option(help="Write a script for Slurm to this file.")
+    ] = None,
     ray: Annotated[str | None, typer.Option(help="Run on the Ray cluster at this address.")] = None,
     json: Json = False,
 ) -> None:
@@ -88,7 +92,8 @@ def train_launch(
 def train_show(
     folders: Annotated[list[Path], typer.Argument(help="Runs, finished or going on.")],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="The page [DIR/training.html].")
+        Path | None,
+        typer.Option("-o", "--output", help="The page. [default: FOLDER/training.html]"),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -107,7 +112,7 @@ def train_show(
 
 
 @app.command("proof")
-def train_proof(config: Path, overrides: Overrides = None, json: Json = False) -> None:
+def train_proof(config: ConfigFile, overrides: Overrides = None, json: Json = False) -> None:
     """Show on your own configuration and data that the loss is right; exits 1 if something is not.
 
     Takes seconds to minutes. To see what is learned, coloured: `cameleer data show`.
@@ -131,21 +136,27 @@ def train_proof(config: Path, overrides: Overrides = None, json: Json = False) -
 
 @app.command("plan")
 def train_plan(
-    config: Path,
+    config: ConfigFile,
     overrides: Overrides = None,
     hardware: Annotated[
         str | None,
-        typer.Option(help="h100-80g, a100-80g, a100-40g, rtx4090, l40s, mi250x, cpu [here]."),
+        typer.Option(
+            help="h100-80g, a100-80g, a100-40g, rtx4090, l40s, mi250x or cpu. [default: this one]"
+        ),
     ] = None,
-    gpus: Annotated[list[int] | None, typer.Option(help="Ranks; can be given again.")] = None,
-    length: Annotated[list[int] | None, typer.Option(help="Row lengths to compare.")] = None,
+    gpus: Annotated[
+        list[int] | None, typer.Option(help="Number of ranks; can be given again.")
+    ] = None,
+    length: Annotated[
+        list[int] | None, typer.Option(help="Tokens of a row; can be given again.")
+    ] = None,
     tokens: Annotated[
         float | None, typer.Option(help="Tokens of an epoch, where the data is not here.")
     ] = None,
     price: Annotated[float | None, typer.Option(help="US dollars per device and hour.")] = None,
     json: Json = False,
 ) -> None:
-    """Memory, micro-batch, time and cost before anything runs; what to do if it will not fit.
+    """Show memory, micro-batch, time and cost before anything runs; say what will not fit.
 
     Example: `cameleer train plan sft.yaml --hardware h100-80g --gpus 1 --gpus 8`
     """
