@@ -16,8 +16,6 @@ import numpy.typing as npt
 SHARED = 48  # tokens that a node must save: its own tokens for every row but one
 SHORTEST = 8  # tokens of a node: fewer are not worth the bookkeeping, for however many rows
 
-Ids = npt.NDArray[np.uint32]
-
 
 @dataclass(eq=False)
 class Node:

@@ -86,21 +86,20 @@ class Verdict:
 def run_programs(
     programs: Sequence[Program],
     timeout: float = TIMEOUT,
-    memory: int = MEMORY,
     without: Sequence[str] = (),
 ) -> list[Verdict]:
     """Judge each program, as many at a time as there are cores; verdicts in order.
 
     A program passes if its tests run to their last line, within `timeout` seconds from when its
-    cage stands; one that leaves early fails. memory: bytes of address space for each of the two
-    processes; without: layers to leave out, so that a machine that has them all can try what the
-    others keep in. Raises UserError if a cage does not stand: that is no fault of the program.
+    cage stands; one that leaves early fails. without: layers to leave out, so that a machine that
+    has them all can try what the others keep in. Raises UserError if a cage does not stand: that is
+    no fault of the program.
     """
     todo = deque(enumerate(programs))
     verdicts: dict[int, Verdict] = {}
 
     def work() -> None:
-        with _warden(timeout, memory, tuple(without)) as warden, contextlib.suppress(IndexError):
+        with _warden(timeout, tuple(without)) as warden, contextlib.suppress(IndexError):
             while True:
                 number, program = todo.popleft()
                 verdicts[number] = warden.judge(program)
@@ -123,13 +122,13 @@ def run_program(program: Program, timeout: float = TIMEOUT, without: Sequence[st
 class _Warden:
     """A process that makes a cage for each program it is given, one after the other."""
 
-    def __init__(self, timeout: float, memory: int, without: Sequence[str]) -> None:
+    def __init__(self, timeout: float, without: Sequence[str]) -> None:
         self.folder = tempfile.mkdtemp(prefix="cameleer-cage-")
         self.patience = 2 * STARTUP + PATIENCE * timeout
         home = str(Path(__file__).parent)
         load = f"import sys; sys.path.insert(0, {home!r}); from cage import jobs"
         script = f"{load}; del sys.path[0]; jobs.main()"
-        given = (self.folder, memory, timeout, *_files(), list(without))
+        given = (self.folder, MEMORY, timeout, *_files(), list(without))
         self.process = subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", script, *map(json.dumps, given)],
             stdin=subprocess.PIPE,
@@ -177,17 +176,17 @@ _idle: dict[tuple[object, ...], list[_Warden]] = {}
 
 
 @contextmanager
-def _warden(timeout: float, memory: int, without: tuple[str, ...]) -> Iterator[_Warden]:
+def _warden(timeout: float, without: tuple[str, ...]) -> Iterator[_Warden]:
     """A warden that waits for work from an earlier call, or a new one; it then waits again.
 
     One that did not do its duty is ended. A process that was forked from ours uses none of ours.
     """
-    key = (os.getpid(), sys.executable, tempfile.gettempdir(), timeout, memory, without)
+    key = (os.getpid(), sys.executable, tempfile.gettempdir(), timeout, without)
     waiting = _idle.setdefault(key, [])
     try:
         warden = waiting.pop()
     except IndexError:
-        warden = _Warden(timeout, memory, without)
+        warden = _Warden(timeout, without)
     try:
         yield warden
     except BaseException:

@@ -16,7 +16,7 @@ import re
 import tempfile
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
 from hashlib import blake2b
@@ -362,12 +362,3 @@ def _gather(found: Duplicates, first: Places, kept: Places, similarity: Any) -> 
         one = Member(record, kind, round(float(similarity[origin]), 4))
         members.setdefault(int(stays[record]), []).append(one)
     found.groups = [Group(place, members[place]) for place in sorted(members)]
-
-
-def unrepeated(
-    conversations: Iterable[Conversation], gone: dict[int, str], begin: int = 0
-) -> Iterator[Conversation]:
-    """Conversations whose place, counted from `begin`, is not among those that go."""
-    for place, one in enumerate(conversations, begin):
-        if place not in gone:
-            yield one

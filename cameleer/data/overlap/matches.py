@@ -32,8 +32,6 @@ from cameleer.data.overlap.search import Match, find_overlap
 
 LISTED = 5  # matches that an item's label lists
 SHOWN = 150  # matches of each benchmark on the page
-REASONS = ("exact", "near", "overlap")
-"""Why a conversation may be removed: it repeats another, nearly so, or holds a test item."""
 
 
 @dataclass
