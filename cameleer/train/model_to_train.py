@@ -19,6 +19,7 @@ from cameleer.model.memory import (
     compile_layers,
     use_liger_kernel,
 )
+from cameleer.model.norm import lean_norms
 from cameleer.model.packing import require_packing, require_vocabulary, room
 from cameleer.model.sharded import adapters_kept, empty_model, read_weights
 from cameleer.train.config import TrainConfig
@@ -50,6 +51,8 @@ def model_to_train(
         model = empty_model(base, dtype, ATTENTION)
     if config.use_liger_kernel:
         use_liger_kernel(model)
+    else:
+        lean_norms(model)
     if alone:
         require_packing(model)
     if config.lora:

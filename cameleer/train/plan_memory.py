@@ -13,6 +13,7 @@ from cameleer.model.adapters import LoraSpec, add_lora
 from cameleer.model.attention import NAME as ATTENTION
 from cameleer.model.load import quiet
 from cameleer.model.memory import checkpoint_layers
+from cameleer.model.norm import lean_norms
 from cameleer.train import loss
 from cameleer.train.config import MasterWeights, OptimName
 from cameleer.train.flops import Flops, training_flops
@@ -101,6 +102,7 @@ def on_meta(
             cut_decoder(model, layers)
         if lora is not None:
             model = add_lora(model, lora)
+    lean_norms(model)
     head = model.get_output_embeddings()
     head.in_chunks = type(head) is nn.Linear and not getattr(own, "final_logit_softcapping", None)
     return model

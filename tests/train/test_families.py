@@ -13,6 +13,7 @@ from torch import Tensor
 from cameleer.model import blocks
 from cameleer.model.attention import NAME, Documents, positions
 from cameleer.model.load import load_model
+from cameleer.model.norm import lean_norms
 from cameleer.model.packing import require_packing
 from cameleer.train.loss import head_in_chunks, supervised_loss
 from tests.conftest import FAMILIES
@@ -54,6 +55,7 @@ def test_the_loss_of_a_packed_row_is_that_of_its_documents(
     wanted, wanted_gradients = unpacked(folder)
     model = load_model(folder, torch.float32, NAME)
     require_packing(model)
+    lean_norms(model)
     head_in_chunks(model)
     ids, supervised = row()
     weights = torch.full((int(supervised.sum()),), 1 / int(supervised.sum()))
