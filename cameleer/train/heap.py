@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import os
+import platform
+import sys
 
 TRIM_THRESHOLD, MMAP_MAX = -1, -4  # of glibc's mallopt(3)
 ALL = -1
+TUNED = "GLIBC_TUNABLES"
+JOINED = "glibc.malloc.tcache_count=0:glibc.malloc.mxfast=0"
 
 
 def keep_freed_memory() -> bool:
@@ -20,3 +25,17 @@ def keep_freed_memory() -> bool:
     except (OSError, AttributeError):
         return False
     return bool(mallopt(MMAP_MAX, 0)) and bool(mallopt(TRIM_THRESHOLD, ALL))
+
+
+def join_freed_pieces() -> None:
+    """Begin this program anew with a C library that joins freed pieces to larger ones at once.
+
+    A tensor's address is a multiple of 64, so it is cut from a piece that is somewhat larger. glibc
+    sets the crumbs beside it apart, for the next small object; while one is in use, the hole that
+    the tensor leaves is too small, by that crumb, for the next of its size, and the heap grows:
+    with LoRA a step held up to twice as much (dev/LOG.md). The C library reads the setting when a
+    program starts and at no other time. Where it is set, or the user has settings, returns.
+    """
+    if TUNED not in os.environ and platform.libc_ver()[0] == "glibc":
+        os.environ[TUNED] = JOINED
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
