@@ -229,7 +229,7 @@ def _difference(name: str, n: int) -> Trial:
             a = rng.random(n) < 0.5 if name.startswith("0/1") else _graded(rng, ease)
             again, fresh = rng.random(n) < 0.1, rng.random(n) < 0.6
             b, truth = np.where(again, fresh, a), 0.01
-        return paired(_keyed(a), _keyed(b), draws=500), truth
+        return paired(_keyed(a), _keyed(b)), truth
 
     return trial
 
@@ -240,7 +240,7 @@ def _clustered_difference(gain: float) -> Trial:
         luck = rng.normal(0, 0.15, (2, 50))[:, cluster]
         a = rng.random(len(cluster)) < np.clip(0.4 + luck[0], 0.0, 0.8)
         b = rng.random(len(cluster)) < np.clip(0.4 + luck[1], 0.0, 0.8) + gain
-        return paired(_keyed(a, cluster), _keyed(b, cluster), draws=500), gain
+        return paired(_keyed(a, cluster), _keyed(b, cluster)), gain
 
     return trial
 

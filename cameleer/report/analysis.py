@@ -346,10 +346,8 @@ def _pairs(rows: Sequence[Row]) -> int:
 class Power:
     """What could have been seen on a benchmark: the smallest difference found with power 80 %.
 
-    n: items, or as many independent ones as they are worth where they come in clusters or weigh
-    differently. discordance: median share of items that a mixture scored otherwise than the base.
-    Scores between 0 and 1 are treated as if 0 or 1, whose differences vary most: the smallest is
-    then too large.
+    n: median number of independent 0/1 items that would be as sure as its items. discordance:
+    median mean size of the items' differences, of 0/1 scores the share that differs.
     """
 
     base: str
@@ -374,7 +372,7 @@ def powers(analysis: Analysis) -> list[Power]:
             if not there:
                 continue
             n = max(1, round(median(one.effective for one in there)))
-            psi = max(median((one.better + one.worse) / one.n for one in there), 1 / n)
+            psi = min(1.0, max(median(one.discordance for one in there), 1 / n))
             alone = smallest_effect(n, discordance=psi)
             adjusted = smallest_effect(n, level=LEVEL / family, discordance=psi)
             found.append(Power(matrix.base, name, n, psi, alone, adjusted))

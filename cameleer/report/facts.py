@@ -98,7 +98,7 @@ def power_table(analysis: Analysis) -> Table:
         rows.append([one.benchmark, one.base, f"{one.n:,}", *map(points, effects)])
     return Table(
         "Smallest difference that is detected with a power of 80 %, in points",
-        ["benchmark", "base", "items", "% differing", "tested alone", "within this study"],
+        ["benchmark", "base", "items' worth", "mean change", "tested alone", "within this study"],
         rows,
         ("base",),
     )

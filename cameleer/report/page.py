@@ -14,7 +14,6 @@ from cameleer.report import facts, figures, words
 from cameleer.report.analysis import AVERAGE, Analysis, Score, analyse
 from cameleer.report.answers import questions
 from cameleer.report.tables import write_tables
-from cameleer.results.stats import DRAWS
 from cameleer.results.store import read_study
 
 HERE = Path(__file__).parent
@@ -56,7 +55,6 @@ def _content(analysis: Analysis, out: Path) -> dict[str, Any]:
         "trace": lambda score: _trace(score, out),
         "differences": facts.difference_table(analysis),
         "powers": facts.power_table(analysis),
-        "draws": DRAWS,
         "figures": _figures(analysis),
         "data": facts.data_table(study),
         "questions": [

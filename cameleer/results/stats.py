@@ -3,7 +3,8 @@
 Scores lie in 0..1. A benchmark's mean may weigh its items (a mean over tasks), its items may come
 in clusters (questions about one passage), and its groups may be a fixed list (the 27 tasks of BBH),
 between which nothing is left to chance: all three decide how sure a mean is. Whatever the sample,
-no interval has zero width. What intervals hold how often is checked by simulation (bench/coverage).
+no interval has zero width, and 0 is outside an interval of 95 % exactly where p < 0.05. How often
+intervals hold the truth is checked by simulation (bench/coverage).
 Nothing here needs more of scipy than its special functions, which load quickly.
 """
 
@@ -17,10 +18,6 @@ from typing import Any
 import numpy as np
 
 from cameleer.core.errors import UserError
-
-EXACT_FLIPS = 14  # sign flips of so many differences are all tried: 2^14 of them
-DRAWS = 10_000  # random sign flips where there are more
-SEED = 42
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +42,8 @@ class Items:
         )
 
 
+NOTHING = 1e-15  # a variance that is none but for rounding
+
 Run = Mapping[str, Items]
 """What one training run scored: benchmark to its items."""
 
@@ -64,7 +63,8 @@ class Paired:
     """A difference of means over the same `n` items, with its interval and two-sided p.
 
     better, worse, same: on how many items the second scored above, below or as the first.
-    effective: how many independent items of equal weight would be as sure.
+    discordance: mean size of the items' differences; of 0/1 scores the share that differs.
+    effective: how many independent 0/1 items of that discordance would be as sure.
     """
 
     n: int
@@ -75,6 +75,7 @@ class Paired:
     better: int
     worse: int
     same: int
+    discordance: float
     effective: float
 
 
@@ -89,38 +90,38 @@ def mean_interval(
     """The (weighted) mean of scores [n] in 0..1 and its interval at `level`.
 
     Independent scores of 0 or 1 with equal weights get Wilson's score interval (1927). Others get
-    it for as many throws as would vary like them: m (1 - m) / v, where v is the linearised variance
-    of the mean m, cluster-robust and within strata, and Student's quantile in place of the normal
-    one (as Korn and Graubard, Survey Methodology 24, 1998, do for shares of surveys). It is never
-    outside 0..1 and, other than Student's, right for scores most of which are 0. weights, clusters,
-    strata: [n] each, see Items. Raises ValueError for no values, or values outside 0..1.
+    it for as many throws as would vary like them: m (1 - m) / v, where v is the variance of the
+    mean m, and Student's quantile in place of the normal one (as Korn and Graubard, Survey
+    Methodology 24, 1998, do for shares of surveys). It is never outside 0..1 and, other than
+    Student's, right for scores most of which are 0. v is the jackknife's, leaving out a cluster at
+    a time within strata. weights, clusters, strata: [n] each, see Items. Raises ValueError for no
+    values, or values outside 0..1.
     """
     scores = _scores(values)
     return _mean_interval(scores, _Layout.of(len(scores), weights, clusters, strata), level)
 
 
-def paired(a: Items, b: Items, level: float = 0.95, draws: int = DRAWS) -> Paired:
+def paired(a: Items, b: Items, level: float = 0.95) -> Paired:
     """The difference b - a of two sets of scores over the same items, told by their keys.
 
-    Interval: the limits of both means squared and added, with their correlation, which is lessened
-    for continuity (Newcombe's method 10, Statistics in Medicine 17, 1998, 2635-2650; for means of
-    any kind Zou and Donner, ibid. 27, 2008, 1693-1702). p: the exact McNemar test for independent
-    scores of 0 or 1 with equal weights, else a sign-flip permutation test, of whole clusters: exact
-    if few differ, else from `draws` draws of a fixed seed. Interval and p come from different
-    methods and can disagree at the margin; verdicts go by p. Weights, clusters and strata are those
-    of `a`.
+    Interval and p are those of one test. Independent scores of 0 or 1 with equal weights get
+    Tango's score interval (Statistics in Medicine 17, 1998, 891-908), to which McNemar's test
+    (1947, without continuity correction) belongs. Others get it for as many pairs as would vary
+    like them: (r + f - d^2) / v, where r and f are the mean rise and fall of an item's score,
+    d = r - f, and v the variance of d as in `mean_interval`; with Student's quantile. Weights,
+    clusters and strata are those of `a`.
 
     Raises UserError if the items are not the same, ValueError if there are none.
     """
     first, second, layout = _aligned(a, b)
-    difference = second - first
-    low, high = _square_and_add(first, second, layout, level)
-    if layout.plain and _binary(first) and _binary(second):
-        p = _mcnemar(int((difference > 0).sum()), int((difference < 0).sum()))
-    else:
-        p = sign_flip_p(np.bincount(layout.clusters, layout.weights * difference), draws)
-    mean = layout.mean(difference)
-    return _paired(difference, mean, low, high, p, layout.effective(difference))
+    change = second - first
+    rise, fall = _rise_and_fall(change, layout)
+    counted = _binary(first) and _binary(second)
+    pairs, freedom = layout.throws(change, rise + fall - (rise - fall) ** 2, counted)
+    t = _t_quantile(freedom, level)
+    low, high = -_tango(fall, rise, pairs, t), _tango(rise, fall, pairs, t)
+    p = _t_p((rise - fall) * math.sqrt(pairs / (rise + fall)), freedom) if rise + fall else 1.0
+    return _paired(change, (rise - fall, low, high, p), rise + fall, pairs)
 
 
 def suite_mean(runs: Sequence[Run], level: float = 0.95) -> Estimate:
@@ -157,15 +158,15 @@ def suite_difference(a: Sequence[Run], b: Sequence[Run], level: float = 0.95) ->
     moved = [
         (second - first, layout) for (first, layout), (second, _) in zip(before, after, strict=True)
     ]
-    value = float(np.mean([layout.mean(part) for part, layout in moved]))
+    rise, fall = np.mean([_rise_and_fall(part, layout) for part, layout in moved], axis=0).tolist()
     parts = [_part(part, layout, -1.0, len(moved), level) for part, layout in moved]
     parts += _between(means_before) + _between(means_after)
     half, freedom, error = _half_width(parts, level)
-    everything = np.concatenate([part for part, _ in moved])
-    effective = sum(layout.effective(part) for part, layout in moved)
-    p = _t_p(value / error, freedom) if bool(everything.any()) else 1.0
-    low, high = max(-1.0, value - half), min(1.0, value + half)
-    return _paired(everything, value, low, high, p, effective)
+    everything, value = np.concatenate([part for part, _ in moved]), rise - fall
+    p = _t_p(value / error, freedom) if rise + fall else 1.0
+    limits = (value, max(-1.0, value - half), min(1.0, value + half), p)
+    worth = (rise + fall - value**2) / error**2 or sum(layout.count for _, layout in moved)
+    return _paired(everything, limits, rise + fall, worth)
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +207,8 @@ class _Layout:
     @property
     def count(self) -> float:
         """So many independent items of equal weight the clusters are, if each is all of a piece."""
+        if self.plain:
+            return float(len(self.weights))
         return 1 / float((np.bincount(self.clusters, self.weights) ** 2).sum())
 
     def mean(self, values: Any) -> float:
@@ -213,11 +216,14 @@ class _Layout:
         equal = bool(np.ptp(self.weights) == 0)
         return float(values.mean()) if equal else float(self.weights @ values)
 
-    def covariance(self, x: Any, y: Any) -> tuple[float, float]:
-        """(covariance of the means of x and y [n], degrees of freedom of it), linearised.
+    def variance(self, values: Any) -> tuple[float, float]:
+        """(variance of the mean of values [n], its degrees of freedom), by the jackknife.
 
-        A stratum of a single cluster tells nothing of its own variance and is given that of the
-        others; where all are such, their differences are taken for chance, which is too much.
+        A cluster at a time is left out (within strata, Rust and Rao, Statistical Methods in Medical
+        Research 5, 1996), and a stratum has one degree of freedom less than clusters of equal
+        weight that would weigh as evenly, together Welch and Satterthwaite's. A stratum of a single
+        cluster tells nothing of its own variance and is given that of the others; where all are
+        such, their differences are taken for chance, which is too much.
         """
         if len(self.strata) == 1:
             return 0.0, 1.0
@@ -226,60 +232,40 @@ class _Layout:
         sizes = np.bincount(strata)
         of_item, inside = strata[self.clusters], sizes[strata] > 1
         weights = np.bincount(of_item, self.weights)
-
-        def totals(values: Any) -> Any:
-            centre = np.bincount(of_item, self.weights * values) / weights
-            return np.bincount(self.clusters, self.weights * (values - centre[of_item]))
-
-        scale = sizes / np.maximum(sizes - 1, 1)
-        parts = np.bincount(strata, totals(x) * totals(y)) * scale
-        squares = np.bincount(self.clusters, self.weights) ** 2
+        clusters = np.bincount(self.clusters, self.weights)
+        shares = clusters / weights[strata]
+        centre = np.bincount(of_item, self.weights * values) / weights
+        totals = np.bincount(self.clusters, self.weights * (values - centre[of_item]))
+        moved = np.where(inside, totals / np.maximum(1 - shares, 1e-9), 0.0)
+        parts = np.bincount(strata, moved**2) * (sizes - 1) / sizes
         if not inside.all():
-            known = parts[sizes > 1].sum() / squares[inside].sum()
-            parts += np.where(sizes == 1, known * np.bincount(strata, squares), 0.0)
+            known = parts.sum() / (clusters[inside] ** 2).sum()
+            parts += np.where(sizes == 1, known * np.bincount(strata, clusters**2), 0.0)
         total = float(parts.sum())
-        freedom = np.where(sizes > 1, sizes - 1, max(1, inside.sum()))
+        even = 1 / np.bincount(strata, shares**2)
+        freedom = np.maximum(1.0, np.where(sizes > 1, even - 1, inside.sum()))
         below = float((parts**2 / freedom).sum())
         return total, total**2 / below if below else float(max(1, len(strata) - 1))
 
-    def effective(self, values: Any) -> float:
-        """How many independent items of equal weight would be as sure of the mean of `values`."""
-        if self.plain:
-            return float(len(values))
-        variance = self.covariance(values, values)[0]
-        spread = self.mean((values - self.mean(values)) ** 2)
-        return min(float(len(values)), spread / variance) if variance > 0 else self.count
+    def throws(self, values: Any, spread: float, counted: bool) -> tuple[float, float]:
+        """(how many throws with the variance `spread` have a mean that varies like that of values
+        [n], degrees of freedom of this number). counted: each value is one such throw."""
+        variance, freedom = self.variance(values)
+        # Where nothing varies but something could, they may be as good as throws.
+        if variance <= NOTHING or (counted and self.plain):
+            return self.count, math.inf
+        return spread / variance, freedom
 
 
 def _mean_interval(scores: Any, layout: _Layout, level: float) -> Estimate:
     mean = min(1.0, max(0.0, layout.mean(scores)))
-    return Estimate(mean, *_limits(scores, layout, level), len(scores))
+    throws, freedom = layout.throws(scores, mean * (1 - mean), _binary(scores))
+    return Estimate(mean, *_wilson(mean, throws, _t_quantile(freedom, level)), len(scores))
 
 
-def _limits(scores: Any, layout: _Layout, level: float) -> tuple[float, float]:
-    """The score interval of a mean; see `mean_interval`."""
-    mean = min(1.0, max(0.0, layout.mean(scores)))
-    variance, freedom = layout.covariance(scores, scores)
-    # Where nothing varies but something could, the scores may be as good as throws of a coin.
-    if variance <= 1e-15 or (layout.plain and _binary(scores)):
-        return _wilson(mean, layout.count, _z(0.5 + level / 2))
-    return _wilson(mean, mean * (1 - mean) / variance, _t_quantile(freedom, level))
-
-
-def _square_and_add(first: Any, second: Any, layout: _Layout, level: float) -> tuple[float, float]:
-    """The interval of the difference of two means of correlated scores; see `paired`."""
-    p1, p2 = layout.mean(first), layout.mean(second)
-    (l1, u1), (l2, u2) = _limits(first, layout, level), _limits(second, layout, level)
-    product = layout.covariance(first, first)[0] * layout.covariance(second, second)[0]
-    together = layout.covariance(first, second)[0]
-    if together > 0:
-        count = layout.count
-        together = max(together - 1 / (2 * count * (count - 1)), 0.0) if count > 1 else 0.0
-    r = max(-1.0, together / math.sqrt(product)) if product > 0 else 0.0
-    below = (p2 - l2) ** 2 - 2 * r * (p2 - l2) * (u1 - p1) + (u1 - p1) ** 2
-    above = (u2 - p2) ** 2 - 2 * r * (u2 - p2) * (p1 - l1) + (p1 - l1) ** 2
-    difference = p2 - p1
-    return difference - math.sqrt(max(below, 0.0)), difference + math.sqrt(max(above, 0.0))
+def _rise_and_fall(change: Any, layout: _Layout) -> tuple[float, float]:
+    """The mean of what items gained and of what they lost, both at least 0."""
+    return layout.mean(np.maximum(change, 0.0)), layout.mean(np.maximum(-change, 0.0))
 
 
 def _over_runs(
@@ -304,8 +290,8 @@ def _over_runs(
 
 def _part(values: Any, layout: _Layout, least: float, of: int, level: float) -> tuple[float, float]:
     """(variance, degrees of freedom) that one of `of` benchmarks adds to the mean over them."""
-    variance, freedom = layout.covariance(values, values)
-    if variance > 1e-15:
+    variance, freedom = layout.variance(values)
+    if variance > NOTHING:
         return variance / of**2, freedom
     # At most a share 1 - (alpha / 2)^(1/n) of all items can be different (Clopper and Pearson's
     # bound for none seen in n), and each of those by no more than the range allows.
@@ -344,48 +330,31 @@ def smallest_effect(
     """The smallest paired difference of 0/1 scores that a test on `n` items sees with `power`.
 
     level: two-sided error of the test; discordance: share of items that the two score differently,
-    which is at least the difference itself and is raised to it where need be. Solves Connor's
-    (Biometrics 43, 1987) n d^2 = (z_a sqrt(psi) + z_b sqrt(psi - d^2))^2 for d. 1.0 means that
-    not even a difference on every item is sure to be seen.
+    which is at least the difference itself and is raised to it where need be. The power is that of
+    the test of `paired`, summed over all outcomes, not approximated. 1.0 means that not even a
+    difference on every item is sure to be seen.
     """
     if n < 1 or not 0 < discordance <= 1:
         raise ValueError("needs n of at least 1 and a discordance in (0, 1]")
-    za, zb = _z(1 - level / 2), _z(power)
-    inside = n + zb * zb - za * za
-    if inside >= 0:
-        effect = math.sqrt(discordance) * (math.sqrt(n) * za + zb * math.sqrt(inside))
-        effect /= n + zb * zb
-        if effect <= discordance:
-            return effect
-    return _effect_all_one_way(n, za, zb)
-
-
-def _effect_all_one_way(n: int, za: float, zb: float) -> float:
-    """Connor's d where every item that differs does so in the same direction, by bisection."""
     low, high = 0.0, 1.0
-    for _ in range(60):
+    for _ in range(40):
         middle = (low + high) / 2
-        seen = math.sqrt(n * middle) >= za + zb * math.sqrt(1 - middle)
+        seen = _seen(n, middle, max(middle, discordance), _z(1 - level / 2)) >= power
         low, high = (low, middle) if seen else (middle, high)
     return high
 
 
-def sign_flip_p(difference: Any, draws: int = DRAWS) -> float:
-    """Two-sided p of the sum of differences [n] if each had either sign with even odds."""
-    moved = np.asarray(difference, dtype=float)
-    moved = moved[moved != 0]
-    if not len(moved):
-        return 1.0
-    least = abs(float(moved.sum())) - 1e-9 * float(np.abs(moved).sum())
-    if len(moved) <= EXACT_FLIPS:
-        bits = np.arange(2 ** len(moved))[:, None] >> np.arange(len(moved)) & 1
-        return float((np.abs((2 * bits - 1) @ moved) >= least).mean())
-    rng, reached, block = np.random.default_rng(SEED), 0, 500
-    for _ in range(draws // block):
-        signs = rng.integers(0, 2, (block, len(moved)), dtype=np.int8)
-        sums = 2 * (signs.astype(np.float32) @ moved.astype(np.float32)) - moved.sum()
-        reached += int((np.abs(sums) >= least - 1e-6 * np.abs(moved).sum()).sum())
-    return (reached + 1) / (draws // block * block + 1)
+def _seen(n: int, effect: float, discordance: float, z: float) -> float:
+    """The chance that McNemar's test, beyond z, shows an `effect` of 0/1 scores for what it is."""
+    from scipy.special import bdtrc, gammaln, xlog1py, xlogy
+
+    middle, reach = n * discordance, 8 * math.sqrt(n * discordance) + 8  # beyond it are 1e-14
+    moved = np.arange(max(1, math.floor(middle - reach)), min(n, math.ceil(middle + reach)) + 1)
+    ways = gammaln(n + 1) - gammaln(moved + 1) - gammaln(n - moved + 1)
+    odds = np.exp(ways + xlogy(moved, discordance) + xlog1py(n - moved, -discordance))
+    needed = np.ceil((moved + z * np.sqrt(moved)) / 2)
+    upward = (1 + effect / discordance) / 2
+    return float(odds @ bdtrc(np.minimum(needed - 1, moved), moved, upward))
 
 
 def _scores(values: Any) -> Any:
@@ -428,11 +397,11 @@ def _layout(items: Items, keys: Sequence[str]) -> _Layout:
 
 
 def _paired(
-    difference: Any, mean: float, low: float, high: float, p: float, effective: float
+    change: Any, found: tuple[float, float, float, float], discordance: float, effective: float
 ) -> Paired:
-    better, worse = int((difference > 0).sum()), int((difference < 0).sum())
-    n = len(difference)
-    return Paired(n, mean, low, high, p, better, worse, n - better - worse, effective)
+    """found: difference, low, high, p."""
+    better, worse, n = int((change > 0).sum()), int((change < 0).sum()), len(change)
+    return Paired(n, *found, better, worse, n - better - worse, discordance, effective)
 
 
 def _binary(scores: Any) -> bool:
@@ -464,9 +433,20 @@ def _wilson(mean: float, n: float, z: float) -> tuple[float, float]:
     return max(0.0, min(mean, centre - half)), min(1.0, max(mean, centre + half))
 
 
-def _mcnemar(better: int, worse: int) -> float:
-    """Exact two-sided p: the items that differ are so many throws of a fair coin."""
-    from scipy.special import bdtr
+def _tango(rise: float, fall: float, n: float, t: float) -> float:
+    """The upper limit of Tango's interval (1998) for rise - fall, as shares of n pairs."""
+    difference = rise - fall
 
-    moved = better + worse
-    return min(1.0, 2 * float(bdtr(min(better, worse), moved, 0.5))) if moved else 1.0
+    def held(truth: float) -> bool:
+        """Whether a difference `truth` is no further off than t times its standard error."""
+        # The likeliest share of falls, were `truth` the difference, solves 2 q^2 - b q = c.
+        b, c = rise + fall - (2 - difference) * truth, fall * truth * (1 - truth)
+        falls = (math.sqrt(b * b + 8 * c) + b) / 4
+        variance = 2 * falls + truth * (1 - truth)
+        return n * (truth - difference) ** 2 <= t * t * variance
+
+    low, high = difference, 1.0
+    for _ in range(50):
+        middle = (low + high) / 2
+        low, high = (middle, high) if held(middle) else (low, middle)
+    return high
