@@ -10,6 +10,7 @@ long documents the weights are worked out again on the way back (dev/LOG.md has 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -59,12 +60,29 @@ def _weights(q: Tensor, k: Tensor, block: Block, scale: float, window: int | Non
     keys = k[:, block.first : block.end]
     scores = own.new_empty(len(own), own.shape[1], keys.shape[1])
     scores.baddbmm_(own, keys.transpose(1, 2), beta=0, alpha=scale)
-    at = torch.arange(block.end, device=q.device)
-    hidden = ~visible(at[block.begin :, None], at[block.hidden_from :], window)
-    mask = torch.zeros(hidden.shape, dtype=q.dtype, device=q.device)
-    mask = mask.masked_fill_(hidden, float("-inf")).repeat(q.shape[2], 1)
-    scores[..., block.hidden_from - block.first :].add_(mask)
+    some = scores[..., block.hidden_from - block.first :]
+    before = block.begin - block.hidden_from
+    some.add_(_mask(block.end - block.begin, before, window, q.shape[2], q.dtype, q.device))
     return scores.softmax(-1)
+
+
+@lru_cache(32)
+def _mask(
+    queries: int,
+    before: int,
+    window: int | None,
+    group: int,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> Tensor:
+    """0 or -inf for so many queries and as many keys beside `before` earlier ones, for each head.
+
+    [group x queries, before + queries]. All layers and rows want the same few.
+    """
+    at = torch.arange(before + queries, device=device)
+    hidden = ~visible(at[before:, None], at, window)
+    mask = torch.zeros(hidden.shape, dtype=dtype, device=device)
+    return mask.masked_fill_(hidden, float("-inf")).repeat(group, 1)
 
 
 def _rows(x: Tensor, block: Block) -> Tensor:
