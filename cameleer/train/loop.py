@@ -48,7 +48,7 @@ from cameleer.train.gather import save_weights
 from cameleer.train.heap import keep_freed_memory
 from cameleer.train.loss import supervised_loss
 from cameleer.train.micro_batch import MicroBatch, micro_batch, supervised_counts
-from cameleer.train.model_to_train import model_to_train, require_room
+from cameleer.train.model_to_train import end_as_learned, model_to_train, require_room
 from cameleer.train.optim import AdamW, learning_rate
 from cameleer.train.pace import Pace, peak_memory
 from cameleer.train.parallel import Ranks, joined
@@ -177,6 +177,7 @@ class Run:
         )
         tried = [self.validation.tokens] if self.validation else []
         require_room(self.model, self.tokenizer, [self.tokens, *tried])
+        end_as_learned(self.model, self.tokenizer)
         self.optimizer = AdamW(self.model, config)
         self.watch = Watch(self.tokens, data, stopped, config.stop_on_spike)
         self.pace = Pace(self.model, self.device, self.dtype, ranks.world)

@@ -71,6 +71,18 @@ def model_to_train(
     return model.train()
 
 
+def end_as_learned(model: Any, tokenizer: Any) -> None:
+    """Have whoever generates with the checkpoint stop at the end token that is trained on.
+
+    A base's own generation settings may name others only, and generation would never end.
+    """
+    settings, learned = model.generation_config, tokenizer.eos_token_id
+    known = settings.eos_token_id
+    known = known if isinstance(known, list) else [known] if known is not None else []
+    if learned not in known:
+        settings.eos_token_id = [learned, *known] if known else learned
+
+
 def require_room(model: Any, tokenizer: Any, all_tokens: Sequence[Tokens]) -> None:
     """UserError if a conversation is longer than the model can be, or has a token it lacks."""
     most = room(model)

@@ -334,6 +334,20 @@ def test_the_checkpoint_is_read_by_plain_transformers(finished: Path) -> None:
     assert not hasattr(tokenizer, "cameleer")
 
 
+@pytest.mark.parametrize(("own", "wanted"), [(7, [1, 7]), ([1, 7], [1, 7]), (None, 1), (1, 1)])
+def test_the_checkpoint_ends_where_it_learned_to(
+    config: Make, tmp_path: Path, own: Any, wanted: Any
+) -> None:
+    """As Llama's and Qwen's bases, whose generation ends elsewhere than a chat does."""
+    base = tmp_path / "base"
+    shutil.copytree(config().model, base)
+    settings = json.loads((base / "generation_config.json").read_text()) | {"eos_token_id": own}
+    (base / "generation_config.json").write_text(json.dumps(settings))
+    made = config(max_steps=1, lora=LoraSpec(r=4)).model_copy(update={"model": str(base)})
+    saved = json.loads((train(made, tmp_path / "run") / "generation_config.json").read_text())
+    assert saved["eos_token_id"] == wanted
+
+
 def test_the_checkpoints_chat_template_is_ours(finished: Path) -> None:
     from transformers import AutoTokenizer
 
