@@ -9,6 +9,7 @@ score     share of right answers (exact match), the mean over tasks
 Direct examples keep of each worked example what follows "So the answer is", its full stop too.
 No example is dropped where a prompt is long: those of geometric_shapes have 2,000 to 2,550 tokens
 where every digit is one.
+Settings `…-40` ask the paper's sample by either rule.
 Rule `paper`: as the paper's code of November 2023. It asks 40 questions of each task: one stream of
 random numbers (seed 42) goes through the tasks in the order in which the file system lists them;
 here in alphabetical order. The answer stands between the first "the answer is" and the next full

@@ -8,6 +8,7 @@ score     share of questions whose last number is the right one (exact match)
 examples  the eight of Wei et al., Chain-of-Thought Prompting, 2022, Table 20; not part of this
           package: from exemplars.jsonl in the data folder, else from a wheel of the package index
 
+Settings `…-200` ask the paper's sample by either rule.
 Rule `paper`: as the paper's code. It asks 200 questions (a random sample, seed 42) in the sample's
 order; direct examples open with "Quesion:"; whole numbers lose their sign and "18.0" is 180, as
 texts are compared without punctuation; an output without a number is compared as a whole. In the

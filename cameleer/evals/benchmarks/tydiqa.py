@@ -11,9 +11,10 @@ Prompts are in the question's language; `gold` shows the passage, cut to 512 tok
 not. Answers have at most 50 tokens, which is little where a tokenizer takes several for a letter:
 see the count of outputs ended by length. A language without training questions is asked without an
 example, which is told and counted.
-API models were asked the same, in chats, and the first line alone was compared by either rule
-(settings `api-…`; those with 20 have 20 questions of each language, as the scripts of June 2023
-asked GPT-4). In the chat format outputs are not ended at a line break.
+Settings `…-100` ask the paper's sample by either rule. API models were asked the same in chats, and
+of their answers the first line was compared (settings `api-…`, by either rule; those with 20 have
+20 questions of each language, as GPT-4 was asked in June 2023). In the chat format outputs are not
+ended at a line break.
 Rule `paper`: as the paper's code of November 2023. It asks 100 questions of each language; one
 stream of random numbers (seed 42) draws them and then the examples, language by language in
 alphabetical order. (The code of June 2023 took the languages in an order that changed from run to
