@@ -8,7 +8,9 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import suppress
 from multiprocessing import connection, get_context, parent_process
+from pathlib import Path
 from typing import Any, TypeVar
 
 A = TypeVar("A")
@@ -62,11 +64,24 @@ def _ready(begin: Callable[..., None] | None, given: tuple[Any, ...]) -> None:
 
 
 def end_with_parent() -> None:
-    """End this process of multiprocessing as soon as its parent ends, however that ends."""
+    """End this process of multiprocessing as soon as its parent ends, however that ends.
+
+    Whatever it started ends first: libraries' processes may not notice, and would keep a GPU.
+    """
 
     def watch() -> None:
         if parent := parent_process():
             connection.wait([parent.sentinel])
+            _end_all_below(os.getpid())
             os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def _end_all_below(process: int) -> None:
+    """End the processes that a process started, and theirs."""
+    for children in Path(f"/proc/{process}/task").glob("*/children"):
+        with suppress(OSError):  # a thread or a process that has just ended by itself
+            for child in map(int, children.read_text().split()):
+                _end_all_below(child)
+                os.kill(child, signal.SIGKILL)

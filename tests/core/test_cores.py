@@ -1,0 +1,47 @@
+"""Processes that never outlive the command that started them, nor does what they started."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+PROGRAM = """
+import subprocess, sys
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
+from cameleer.core.cores import end_with_parent
+
+
+def work():
+    below = "import subprocess, time; p = subprocess.Popen(['sleep', '60']); " \\
+        "print(p.pid, flush=True); time.sleep(60)"
+    subprocess.run([sys.executable, "-c", below])
+
+
+if __name__ == "__main__":
+    with ProcessPoolExecutor(1, get_context("spawn"), end_with_parent) as pool:
+        pool.submit(work).result()
+"""
+
+
+def sleeps(process: str) -> bool:
+    try:
+        return "sleep" in Path(f"/proc/{process}/cmdline").read_text()
+    except OSError:
+        return False
+
+
+def test_what_a_killed_commands_processes_started_ends_with_them(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    command = subprocess.Popen([sys.executable, program], stdout=subprocess.PIPE, text=True)
+    assert command.stdout
+    last = command.stdout.readline().strip()
+    assert sleeps(last)
+    command.kill()
+    command.wait()
+    deadline = time.monotonic() + 30
+    while sleeps(last):
+        assert time.monotonic() < deadline, "it lives on"
+        time.sleep(0.05)
