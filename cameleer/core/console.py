@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import Event, Thread
 from typing import Any
 
 from rich.console import Console
@@ -137,3 +138,21 @@ def progress(
     )
     with Progress(*columns, console=err, transient=True) as bar:
         yield Ticker(what, total, done, bar, in_bytes)
+
+
+@contextmanager
+def kept_told(ticker: Ticker, status: Callable[[], str], seconds: float = 1.0) -> Iterator[None]:
+    """Show `status()` now and then while one unit of work takes long; a thread calls it."""
+    ended = Event()
+
+    def tell() -> None:
+        while not ended.wait(seconds):
+            ticker.advance(0, status())
+
+    thread = Thread(target=tell, name="progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()

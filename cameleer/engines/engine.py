@@ -56,7 +56,8 @@ class Engine(Protocol):
 
     A batch is answered whole and its make-up depends on the list of requests alone, so that a run
     that was killed and goes on gets bitwise the same answers as one that was not. An engine may
-    have `status() -> str`: a few words for the progress bar, such as what was spent.
+    have `status() -> str`: a few words for the progress bar, such as what was spent; it is called
+    from another thread while a batch is answered.
     """
 
     @property

@@ -101,6 +101,11 @@ class TransformersEngine:
         self.lengths: dict[str, int] = {}
         self.plans: dict[str, _Plan] = {}
         self.held: dict[Node, Prefix] = {}
+        self.writer: Writer | None = None
+
+    def status(self) -> str:
+        """How far the outputs of the batch are."""
+        return self.writer.status() if self.writer else ""
 
     def count_tokens(self, text: str) -> int:
         """Tokens of a text, without special tokens."""
@@ -303,7 +308,7 @@ class TransformersEngine:
         """Outputs of every request of a batch."""
         shared = _shared(plan.rows)
         joined = {node: prefixes[node].joined() for node in set(shared) if node}
-        writer = Writer(
+        self.writer = Writer(
             self._forward,
             self.tokenizer,
             ends=self._end_tokens(),
@@ -312,7 +317,7 @@ class TransformersEngine:
             device=self.device,
             batch_size=self.batch_size,
         )
-        said = writer.write(
+        said = self.writer.write(
             [
                 Prompt(
                     row.request,

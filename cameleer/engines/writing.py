@@ -6,6 +6,7 @@ soon as a quarter of the places is free.
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -77,9 +78,17 @@ class Writer:
         self.forward, self.tokenizer, self.ends = forward, tokenizer, ends
         self.layers, self.positions, self.device = layers, positions, device
         self.batch_size = batch_size
+        self.outputs = self.ended = self.tokens = 0
+        self.began = time.monotonic()
+
+    def status(self) -> str:
+        """How far the outputs are, in a few words."""
+        rate = self.tokens / max(time.monotonic() - self.began, 1e-9)
+        return f"{self.ended} of {self.outputs} outputs ended, {rate:.0f} tokens/s"
 
     def write(self, prompts: Sequence[Prompt]) -> list[Said]:
         """The outputs to every prompt."""
+        self.outputs = sum(prompt.request.samples for prompt in prompts)
         cache = Cache(self.layers)
         waiting = deque(range(len(prompts)))
         everything: list[Output] = []
@@ -157,7 +166,9 @@ class Writer:
         tokens = next_tokens(logits, requests, [sequence.generator for sequence in active])
         for sequence, token in zip(active, tokens, strict=True):
             if not sequence.finish:
+                self.tokens += 1
                 self._take(sequence, token, prompts[sequence.prompt])
+                self.ended += bool(sequence.finish)
         return tokens
 
     def _take(self, sequence: Output, token: int, prompt: Prompt) -> None:

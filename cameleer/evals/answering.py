@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from cameleer.core.console import progress, warn
+from cameleer.core.console import kept_told, progress, warn
 from cameleer.core.errors import UserError
 from cameleer.core.files import JsonlLog
 from cameleer.core.jsonl import read_jsonl
@@ -40,7 +40,8 @@ def answered(
                     continue
                 # Answered whole, so that every batch is made up as in an unbroken run.
                 try:
-                    answers = zip(batch, engine.answer(batch), strict=True)
+                    with kept_told(ticker, status):
+                        answers = zip(batch, engine.answer(batch), strict=True)
                 except UnansweredError as error:
                     warn(str(error))
                     continue

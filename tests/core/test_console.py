@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import threading
 
 import pytest
 
-from cameleer.core.console import emit_json, note, progress, table, warn
+from cameleer.core.console import emit_json, kept_told, note, progress, table, warn
 
 
 def test_notes_and_warnings_go_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
@@ -47,3 +48,25 @@ def test_plain_progress_speaks_seldom(
     # 16 steps in 16 s: one a second, and 74 of 100 are left.
     assert capsys.readouterr().err == "train: 26/100, 1/s, 74 s left loss 1.0\n"
     assert ticker.count == 30
+
+
+def test_a_long_unit_of_work_is_told_of(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cameleer.core.console.PLAIN_SECONDS", 0.0)
+    asked, threads = threading.Event(), set[str]()
+
+    def status() -> str:
+        threads.add(threading.current_thread().name)
+        asked.set()
+        return "3 of 8 outputs"
+
+    with progress("gsm", 8) as ticker:
+        with kept_told(ticker, status, seconds=0.001):
+            assert asked.wait(10)
+        told = capsys.readouterr().err
+        ticker.advance(8)
+    assert "gsm: 0/8" in told
+    assert "3 of 8 outputs" in told
+    assert threads == {"progress"}
+    assert "progress" not in {thread.name for thread in threading.enumerate()}

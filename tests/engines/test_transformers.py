@@ -97,6 +97,15 @@ def test_greedy_is_generate_on_each_prompt_alone(
         assert answer.logprobs == []
 
 
+def test_it_says_how_far_it_is(engine: MakeEngine) -> None:
+    made = engine()
+    assert made.status() == ""
+    answers(made, requests(SHORT, max_new_tokens=3, samples=2))
+    ended, _, whole = made.status().split(" ")[:3]
+    assert ended == whole == str(2 * len(SHORT))
+    assert made.status().endswith(" tokens/s")
+
+
 def test_the_prompts_of_one_family_share_a_pass(engine: MakeEngine) -> None:
     made = engine()
     ids = [made.tokenizer(text)["input_ids"] for text in LONG]
