@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
@@ -126,8 +126,34 @@ def test_answers_are_split_and_closed(data: Path) -> None:
     assert fixed[1].target["correct"] == ["Yes."]
     assert fixed[1].target["incorrect"] == ["No.", "Never."]
     assert paper[0].choices == fixed[0].choices == (" Fat.", " Tissue.", " Water.")
-    assert paper[1].choices == (" Yes.", " Unknown.", " No.", " Never.")
-    assert fixed[1].choices == (" Yes.", " No.", " Never.")
+    assert paper[1].choices == fixed[1].choices == (" Yes.", " Unknown.", " No.", " Never.")
+
+
+def test_what_one_rule_recorded_the_other_grades(data: Path) -> None:
+    """An answer on both lists is asked about by both rules, and counts by one."""
+    for rule in get_args(Rule):
+        item = mc(rule, data)[1]
+        item.meta["logprobs"] = [-2.0, -1.0, 0.0, -2.0]
+        again = truthfulqa.grade(item, [" No."], Ask(data, "mc", rule)).values["MC2"]
+        both = 2 * math.exp(-1) if rule == "paper" else 0
+        right = math.exp(-2) + both / 2
+        assert again == pytest.approx(right / (1 + 2 * math.exp(-2) + both), rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    "target", ["Yes.", {"best": "a."}, {"best": 1, "correct": [], "incorrect": 2}]
+)
+def test_a_target_that_is_none_is_told(target: Any) -> None:
+    item = Item("truthfulqa/0", "", "", "", target, {"logprobs": [0.0]})
+    with pytest.raises(UserError, match="the target of 'truthfulqa/0' is none"):
+        truthfulqa.grade(item, ["a"], Ask(Path(), "mc"))
+
+
+def test_log_probabilities_that_are_none_are_told() -> None:
+    target = {"best": "a.", "correct": ["a."], "incorrect": ["b."]}
+    item = Item("truthfulqa/0", "", "", "", target, {"logprobs": ["-1", None]})
+    with pytest.raises(UserError, match="has none"):
+        truthfulqa.grade(item, ["a"], Ask(Path(), "mc"))
 
 
 @given(st.lists(st.floats(-80, -0.001), min_size=3, max_size=3))
