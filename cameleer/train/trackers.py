@@ -16,11 +16,13 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 from uuid import uuid4
 
+from cameleer.core.console import warn
 from cameleer.core.errors import UserError
 from cameleer.core.files import JsonlLog, write_jsonl
 from cameleer.core.jsonl import read_jsonl
@@ -47,11 +49,8 @@ class MetricsLog:
         """done: steps taken; settings: what trackers show of the run's configuration."""
         file = folder / "metrics.jsonl"
         self.rows = kept_up_to(file, done)
-        self.trackers = [
-            TRACKERS[name](folder / "trackers", settings)
-            for name in report_to  # each tells a step that it has not had
-        ]
-        self.last = [tracker.last for tracker in self.trackers]
+        self.trackers = {name: _begun(name, folder / "trackers", settings) for name in report_to}
+        self.last = {name: tracker.last for name, tracker in self.trackers.items()}
         for row in self.rows:
             self._tell(row)
         self.log = JsonlLog(file)
@@ -62,10 +61,17 @@ class MetricsLog:
         self._tell(row)
 
     def _tell(self, row: Mapping[str, Any]) -> None:
-        step = row["step"]
-        for tracker, last in zip(self.trackers, self.last, strict=True):
-            if step > last:
-                tracker.log(step, numbers(row))
+        for name, tracker in list(self.trackers.items()):
+            if row["step"] > self.last[name]:  # it has not had that
+                self._with(name, partial(tracker.log, row["step"], numbers(row)))
+
+    def _with(self, name: str, work: Callable[[], None]) -> None:
+        """Do something with a tracker; if it fails, go on without it: a run is worth more."""
+        try:
+            work()
+        except Exception as error:  # each library raises kinds of its own
+            del self.trackers[name]
+            warn(f"{name} fails and gets no more numbers, metrics.jsonl has all: {_reason(error)}")
 
     def sync(self) -> None:
         """Wait until what was appended is on the disk."""
@@ -74,8 +80,23 @@ class MetricsLog:
     def close(self) -> None:
         """Whatever happened: what was logged is kept."""
         self.log.close()
-        for tracker in self.trackers:
-            tracker.close()
+        for name, tracker in list(self.trackers.items()):
+            self._with(name, tracker.close)
+
+
+def _begun(name: str, home: Path, settings: Mapping[str, Any]) -> Tracker:
+    try:
+        return TRACKERS[name](home, settings)
+    except Exception as error:
+        raise UserError(
+            f"{name} cannot be begun: {_reason(error)}",
+            field="report_to",
+            hint="mend its settings or its server, or leave it out: metrics.jsonl has the numbers",
+        ) from None
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def kept_up_to(file: Path, step: int) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ import importlib
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 
 from cameleer.core.errors import UserError
 from cameleer.core.jsonl import read_jsonl
-from cameleer.train import loop
+from cameleer.train import loop, trackers
 from cameleer.train.config import TrainConfig
 from cameleer.train.loop import train
 from cameleer.train.trackers import MetricsLog, kept_up_to, numbers, require_libraries, run_name
@@ -74,6 +75,49 @@ def test_what_is_not_installed_is_said_at_once(
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(UserError, match=r"wandb cannot be imported.*\(pip install wandb\)"):
         train(config(report_to="wandb"), tmp_path / "run")
+
+
+class Broken:
+    """A tracker whose server is gone: from the beginning, or from a step on."""
+
+    last = -1
+
+    def __init__(self, *_: Any, begins: bool, had: list[int]) -> None:
+        if not begins:
+            raise ConnectionError("no such host\nand much more")
+        self.had = had
+
+    def log(self, step: int, _: Any) -> None:
+        if step == 3:
+            raise ConnectionError("server is gone\nand much more")
+        self.had.append(step)
+
+    def close(self) -> None:
+        self.had.append(-1)
+
+
+def test_a_tracker_that_cannot_be_reached(
+    config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(trackers.TRACKERS, "tensorboard", partial(Broken, begins=False, had=[]))
+    with pytest.raises(UserError, match=r"tensorboard cannot be begun: no such host \(mend"):
+        train(config(report_to="tensorboard"), tmp_path / "run")
+
+
+def test_a_tracker_that_fails_does_not_end_the_run(
+    config: Make,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    had: list[int] = []
+    monkeypatch.setitem(trackers.TRACKERS, "tensorboard", partial(Broken, begins=True, had=had))
+    folder = train(config(report_to="tensorboard", max_steps=5), tmp_path / "run")
+    assert len(list(read_jsonl(folder / "metrics.jsonl"))) == 5
+    assert had == [1, 2]
+    said = capsys.readouterr().err
+    assert said.count("tensorboard fails and gets no more numbers") == 1
+    assert "metrics.jsonl has all: server is gone\n" in said
 
 
 def test_a_run_is_called_by_its_folder() -> None:
