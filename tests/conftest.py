@@ -59,6 +59,14 @@ def embedded_model() -> Path:
 
 
 @pytest.fixture(scope="session")
+def tokenizer(embedded_model: Path) -> Any:
+    """The embedded model's."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(embedded_model)
+
+
+@pytest.fixture(scope="session")
 def tiny_tokenizer() -> Any:
     """A byte-level tokenizer of 320 tokens; 0, 1 and 2 are <s>, </s> and <pad>."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers

@@ -2,8 +2,6 @@
 
 import json
 from collections.abc import Callable
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,18 +19,6 @@ CORPUS = [
     "<|user|> Where does the camel live? <|assistant|> In the desert, where there is little water.",
     "<|system|> You are a kind helper. <|user|> 1 + 1 = ? <|assistant|> 2",
 ]
-
-
-@cache
-def _load(folder: Path) -> Any:
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(folder)
-
-
-@pytest.fixture
-def tokenizer(embedded_model: Path) -> Any:
-    return _load(embedded_model)
 
 
 def fast(core: Tokenizer) -> Any:

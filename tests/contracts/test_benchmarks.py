@@ -28,6 +28,7 @@ from cameleer.evals.extract import exact_match
 from cameleer.evals.runner import eval_stage, evaluate
 from cameleer.results.records import Answer, Format, Item, Rule, Score
 from tests.benchmark_files import NATIVE, native_files
+from tests.stand_in import StandIn
 
 MODULES = plugins(HOME, GROUP)
 OWN = [one for one in all_benchmarks() if not hasattr(one.module, "run")]
@@ -181,26 +182,12 @@ def test_huge_outputs_are_graded(label: str, huge: str, world: Path) -> None:
             assert graded(one, item, huge, rule, good=False).value < 1.5
 
 
-class Full:
+class Full(StandIn):
     """A model whose context has room for nothing."""
 
-    def __init__(self) -> None:
-        self.identity = {"model": "full"}
-
-    def count_tokens(self, text: str) -> int:
-        return len(text)
-
-    def cut(self, text: str, _tokens: int, _rule: Rule) -> str:
-        return text
-
-    def batches(self, requests: Sequence[Request]) -> list[list[Request]]:
-        return [list(requests)]
-
-    def answer(self, batch: Sequence[Request]) -> list[Answer]:
-        return [
-            Answer(one.key, [""] * one.samples, [], [TOO_LONG] * one.samples, 9, 0, 0.0)
-            for one in batch
-        ]
+    def one(self, request: Request, mates: int) -> Answer:
+        ends = [TOO_LONG] * request.samples
+        return Answer(request.key, [""] * request.samples, [], ends, 9, 0, 0.0)
 
 
 class Kind:

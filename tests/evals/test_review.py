@@ -19,40 +19,19 @@ from cameleer.evals.asking import EvalSpec
 from cameleer.evals.recorded import grade
 from cameleer.evals.review import reviewers_given
 from cameleer.evals.runner import eval_stage, evaluate
-from cameleer.results.records import Answer, Rule
+from cameleer.results.records import Answer
+from tests.killing import Killed
+from tests.stand_in import StandIn
 
 GROUPS, COUNT = ("camels", "llamas"), 9
 
 
-class Killed(BaseException):
-    """Stands for kill -9: nothing that follows is done."""
+class Talker(StandIn):
+    """Goes on with a prompt by its number."""
 
-
-class Talker:
-    """Goes on with a prompt by its number; batches of four."""
-
-    def __init__(self, killed_at: int | None = None) -> None:
-        self.killed_at, self.answered = killed_at, 0
-        self.identity = {"model": "talker"}
-
-    def count_tokens(self, text: str) -> int:
-        return len(text.split())
-
-    def cut(self, text: str, tokens: int, rule: Rule) -> str:
-        return text[:tokens]
-
-    def batches(self, requests: Sequence[Request]) -> list[list[Request]]:
-        return [list(requests[start : start + 4]) for start in range(0, len(requests), 4)]
-
-    def answer(self, batch: Sequence[Request]) -> list[Answer]:
-        if self.answered == self.killed_at:
-            raise Killed
-        self.answered += 1
-        return [
-            Answer(one.key, [f"it is number {len(one.prompt) % 5}"] * one.samples, [],
-                   ["stop"] * one.samples, 5, 3, 0.5)
-            for one in batch
-        ]  # fmt: skip
+    def one(self, request: Request, mates: int) -> Answer:
+        outputs = [f"it is number {len(request.prompt) % 5}"] * request.samples
+        return Answer(request.key, outputs, [], ["stop"] * request.samples, 5, 3, 0.5)
 
 
 class Counting:

@@ -18,38 +18,21 @@ from cameleer.evals.asking import EvalSpec, limited, prompts
 from cameleer.evals.recorded import grade
 from cameleer.evals.runner import eval_stage, evaluate
 from cameleer.evals.scoring import estimates
-from cameleer.results.records import Answer, Item, Rule
+from cameleer.results.records import Answer, Item
 from cameleer.results.stats import mean_interval
+from tests.killing import Killed
+from tests.stand_in import StandIn
 
 
-class Killed(BaseException):
-    """Stands for kill -9: nothing that follows is done."""
-
-
-class Echo:
+class Echo(StandIn):
     """Answers a question's own number, wrongly for every third; batches of three by length."""
 
-    def __init__(self, killed_at: int | None = None) -> None:
-        self.killed_at, self.answered = killed_at, 0
-        self.identity = {"model": "echo"}
-
-    def count_tokens(self, text: str) -> int:
-        return len(text.split())
-
-    def cut(self, text: str, tokens: int, rule: Rule) -> str:
-        return text[:tokens]
+    size = 3
 
     def batches(self, requests: Sequence[Request]) -> list[list[Request]]:
-        by_length = sorted(requests, key=lambda request: (len(request.prompt), request.key))
-        return [by_length[index : index + 3] for index in range(0, len(by_length), 3)]
+        return super().batches(sorted(requests, key=lambda one: (len(one.prompt), one.key)))
 
-    def answer(self, batch: Sequence[Request]) -> list[Answer]:
-        if self.answered == self.killed_at:
-            raise Killed
-        self.answered += 1
-        return [self._answer(request, len(batch)) for request in batch]
-
-    def _answer(self, request: Request, mates: int) -> Answer:
+    def one(self, request: Request, mates: int) -> Answer:
         if request.choices:
             choice = request.choices[len(request.prompt) % 4]
             return Answer(request.key, [choice], [-1.0] * 4, ["choice"], 9, 0, 0.5)

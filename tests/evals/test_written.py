@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,30 +12,18 @@ from cameleer.engines.engine import Request
 from cameleer.evals.asking import EvalSpec
 from cameleer.evals.runner import eval_stage, evaluate
 from cameleer.evals.written import lengths
-from cameleer.results.records import Answer, Rule
+from cameleer.results.records import Answer
+from tests.stand_in import StandIn
 
 
-class Parrot:
+class Parrot(StandIn):
     """Says the message again, twice if two samples are asked for."""
 
-    def __init__(self) -> None:
-        self.identity = {"model": "parrot"}
-
-    def count_tokens(self, text: str) -> int:
-        return len(text)
-
-    def cut(self, text: str, tokens: int, rule: Rule) -> str:
-        return text
-
-    def batches(self, requests: Sequence[Request]) -> list[list[Request]]:
-        assert all(request.clip for request in requests)
-        return [[request] for request in requests]
-
-    def answer(self, batch: Sequence[Request]) -> list[Answer]:
-        (one,) = batch
-        outputs = [f"{one.text} {n}" for n in range(one.samples)]
-        ends = ["length"] * one.samples
-        return [Answer(one.key, outputs, [], ends, 5, 8 * one.samples, 0.1)]
+    def one(self, request: Request, mates: int) -> Answer:
+        assert request.clip
+        outputs = [f"{request.text} {n}" for n in range(request.samples)]
+        ends = ["length"] * request.samples
+        return Answer(request.key, outputs, [], ends, 5, 8 * request.samples, 0.1)
 
 
 @pytest.fixture

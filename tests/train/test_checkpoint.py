@@ -15,29 +15,17 @@ from cameleer.core.errors import UserError
 from cameleer.train import checkpoint, loop
 from cameleer.train.config import TrainConfig
 from cameleer.train.loop import train
+from tests.killing import killed_at
 
 Make = Callable[..., TrainConfig]
 Metrics = Callable[[Path], list[dict[str, Any]]]
 
 
-class Killed(BaseException):
-    """Stands for SIGKILL."""
-
-
 @pytest.fixture
-def begun(config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def begun(config: Make, tmp_path: Path) -> Path:
     """The states' folder of a run that was killed after step 7, with states after 4 and 6."""
-    real = loop.Run.one_step
-
-    def one_step(run: Any, step: int, *given: Any) -> dict[str, Any]:
-        if step == 7:
-            raise Killed
-        return real(run, step, *given)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(loop.Run, "one_step", one_step)
-        with pytest.raises(Killed):
-            train(config(save_steps=2), tmp_path / "run")
+    with killed_at(loop.Run, "one_step", lambda _, step, *__: step == 7):
+        train(config(save_steps=2), tmp_path / "run")
     return tmp_path / ".run.partial" / "scratch" / "states"
 
 

@@ -19,6 +19,7 @@ from cameleer.train.checkpoint import load_state, save_state
 from cameleer.train.config import TrainConfig
 from cameleer.train.loop import train
 from cameleer.train.parallel import Ranks
+from tests.killing import Killed, killed_at
 
 Make = Callable[..., TrainConfig]
 Metrics = Callable[[Path], list[dict[str, Any]]]
@@ -98,10 +99,6 @@ def test_killed_again_and_again(
         assert (folder / name).read_bytes() == (unbroken / name).read_bytes(), name
     assert metrics(folder) == metrics(unbroken)
     assert {path.name for path in folder.iterdir()} == {path.name for path in unbroken.iterdir()}
-
-
-class Killed(BaseException):
-    """Stands for SIGKILL where the moment must be exact."""
 
 
 @pytest.mark.parametrize(
@@ -192,14 +189,12 @@ def test_the_state_is_saved_by_the_clock_too(
 
 
 @pytest.fixture
-def begun(config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+def begun(config: Make, tmp_path: Path) -> Callable[..., Path]:
     """Begins a run that is killed as it saves its checkpoint; returns its folder."""
 
     def begin(**changes: Any) -> Path:
-        with monkeypatch.context() as patch:
-            patch.setattr(loop, "save_checkpoint", lambda *_: (_ for _ in ()).throw(Killed()))
-            with pytest.raises(Killed):
-                train(config(**changes), tmp_path / "run")
+        with killed_at(loop, "save_checkpoint", lambda *_: True):
+            train(config(**changes), tmp_path / "run")
         return tmp_path / "run"
 
     return begin

@@ -19,6 +19,7 @@ from cameleer.train import loop, trackers
 from cameleer.train.config import TrainConfig
 from cameleer.train.loop import train
 from cameleer.train.trackers import MetricsLog, kept_up_to, numbers, require_libraries, run_name
+from tests.killing import killed_at
 
 Make = Callable[..., TrainConfig]
 
@@ -127,25 +128,12 @@ def test_a_run_is_called_by_its_folder() -> None:
 # ---- tensorboard, really
 
 
-class Killed(BaseException):
-    """Stands for SIGKILL."""
-
-
 def test_tensorboard(config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed once, with steps that are taken again: each stands in the event files once."""
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     made = config(report_to="tensorboard", save_steps=4, validation_fraction=0.1)
-    real = loop.Run.one_step
-
-    def one_step(run: Any, step: int, *given: Any) -> dict[str, Any]:
-        if step == 6:
-            raise Killed
-        return real(run, step, *given)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(loop.Run, "one_step", one_step)
-        with pytest.raises(Killed):
-            train(made, tmp_path / "run")
+    with killed_at(loop.Run, "one_step", lambda _, step, *__: step == 6):
+        train(made, tmp_path / "run")
     folder = train(made, tmp_path / "run")
     found = accumulator.EventAccumulator(
         str(folder / "trackers" / "tensorboard"), purge_orphaned_data=False

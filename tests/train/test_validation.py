@@ -29,6 +29,7 @@ from cameleer.train.loop import train
 from cameleer.train.trackers import MetricsLog
 from cameleer.train.validation import by_source, token_mean
 from cameleer.train.watch import Watch
+from tests.killing import killed_at
 
 Make = Callable[..., TrainConfig]
 HELD = {"validation_conversations": 5, "eval_steps": 5}
@@ -151,28 +152,13 @@ def test_without_validation_nothing_changes(config: Make, many: Path, tmp_path: 
     assert "validation" not in outcome(plain)
 
 
-class Killed(BaseException):
-    """Stands for SIGKILL."""
-
-
 @pytest.mark.parametrize("moment", [0, 7, 12])
-def test_killed_and_gone_on(
-    moment: int, config: Make, many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_killed_and_gone_on(moment: int, config: Make, many: Path, tmp_path: Path) -> None:
     """After the losses of a step are written down, and before the step's own row is."""
     made = config(data=many, **HELD, save_steps=4)
     unbroken = train(made, tmp_path / "unbroken")
-    real = MetricsLog.append
-
-    def append(log: Any, row: dict[str, Any]) -> None:
-        if row["step"] == moment:
-            raise Killed
-        real(log, row)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(MetricsLog, "append", append)
-        with pytest.raises(Killed):
-            train(made, tmp_path / "run")
+    with killed_at(MetricsLog, "append", lambda _, row: row["step"] == moment):
+        train(made, tmp_path / "run")
     train(made, tmp_path / "run")
     for name in ("validation.jsonl", "model.safetensors"):
         assert (tmp_path / "run" / name).read_bytes() == (unbroken / name).read_bytes()

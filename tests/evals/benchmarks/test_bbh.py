@@ -7,9 +7,7 @@ import random
 import re
 import string
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given
@@ -25,6 +23,7 @@ from cameleer.evals.recorded import grade as grade_file
 from cameleer.evals.runner import eval_stage, evaluate
 from cameleer.evals.scoring import weights
 from cameleer.results.records import Answer, Format, Item, Rule
+from tests.stand_in import StandIn
 
 INTRO = "Say which is bigger.\n\nBigger means taller:\n\n"
 SHOWN = (
@@ -80,26 +79,16 @@ def test_the_paper_samples_forty_of_each_task(data: Path) -> None:
     assert everything == [item.key for item in bbh.items(Ask(data, "cot", "paper", grading=True))]
 
 
-class Listening:
-    """An engine that keeps what it is asked."""
-
-    identity: ClassVar[dict[str, Any]] = {}
+class Listening(StandIn):
+    """Keeps what it is asked."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.asked: list[Request] = []
 
-    def count_tokens(self, text: str) -> int:
-        return 0
-
-    def cut(self, text: str, tokens: int, rule: Rule) -> str:
-        return text
-
-    def batches(self, requests: Sequence[Request]) -> list[list[Request]]:
-        return [list(requests)]
-
-    def answer(self, batch: Sequence[Request]) -> list[Answer]:
-        self.asked += batch
-        return [Answer(one.key, [" (A).\n\n"], [], ["stop"], 1, 1, 0.0) for one in batch]
+    def one(self, request: Request, mates: int) -> Answer:
+        self.asked.append(request)
+        return Answer(request.key, [" (A).\n\n"], [], ["stop"], 1, 1, 0.0)
 
 
 @pytest.mark.parametrize(

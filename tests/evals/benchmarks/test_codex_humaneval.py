@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from cameleer.evals.runner import eval_stage, evaluate
 from cameleer.evals.sandbox import Program, run_programs
 from cameleer.results.records import Answer, Item, Rule
 from cameleer.results.stats import mean_interval
+from tests.stand_in import StandIn
 
 PROMPT = 'def twice(x):\n    """Two times x."""\n'
 ROW = {
@@ -194,25 +194,11 @@ def test_the_interval_of_pass_at_ten_is_that_of_the_problems_estimates(tmp_path:
     problems = [ROW | {"task_id": f"HumanEval/{n}"} for n in range(len(passed))]
     data = write(tmp_path, problems)
 
-    class Programmer:
+    class Programmer(StandIn):
         """Writes as many right functions for problem n as `passed` says, of those asked for."""
 
-        def __init__(self) -> None:
-            self.identity = {"model": "programmer"}
-
-        def count_tokens(self, text: str) -> int:
-            return len(text)
-
-        def cut(self, text: str, tokens: int, rule: Rule) -> str:
-            return text
-
-        def batches(self, requests: Sequence[Request]) -> list[list[Request]]:
-            return [list(requests)]
-
-        def answer(self, batch: Sequence[Request]) -> list[Answer]:
-            return [self.one(request, passed[int(request.key.split("/")[1])]) for request in batch]
-
-        def one(self, request: Request, right: int) -> Answer:
+        def one(self, request: Request, mates: int) -> Answer:
+            right = passed[int(request.key.split("/")[1])]
             assert (request.samples, request.temperature, request.top_p) == (20, 0.8, 0.95)
             outputs = ["    return 2 * x\n"] * right + ["    return x\n"] * (20 - right)
             return Answer(request.key, outputs, [], ["stop"] * 20, 9, 100, 0.1)
