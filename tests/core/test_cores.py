@@ -35,7 +35,9 @@ def sleeps(process: str) -> bool:
 def test_what_a_killed_commands_processes_started_ends_with_them(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
-    command = subprocess.Popen([sys.executable, program], stdout=subprocess.PIPE, text=True)
+    command = subprocess.Popen(
+        [sys.executable, program], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
     assert command.stdout
     last = command.stdout.readline().strip()
     assert sleeps(last)

@@ -31,7 +31,7 @@ def url(embedded_model: Path) -> Iterator[str]:
     """The address of a `transformers serve` of the embedded model, in float32."""
     for needed in ("fastapi", "uvicorn", "openai"):
         if importlib.util.find_spec(needed) is None:
-            pytest.skip(f"{needed} is not here: pip install transformers[serving]")
+            pytest.skip(f"{needed} is not here: pip install 'cameleer[serve]'")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
