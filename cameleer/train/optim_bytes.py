@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from cameleer.train.config import MasterWeights, OptimName
 
 BUCKET = 1 << 24  # weights that are updated at a time, in float32 whatever they are kept in
-SMALL = 4096  # parameters of fewer weights keep their moments in float32 in the 8-bit optimizers
+SMALL = 4096  # parameters of fewer, over all ranks, keep float32 moments in 8-bit optimizers
 BLOCK = 256  # weights of an 8-bit moment that share one float32 scale
 
 
