@@ -73,12 +73,23 @@ class Launch:
             raise UserError(
                 "ray is not installed", field="ray", hint="pip install 'cameleer[ray]'"
             ) from None
-        ray.init(address=address)
+        try:
+            ray.init(address=address)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise UserError(f"no Ray cluster at '{address}': {reason}", field="ray") from None
         world = self.nodes * self.gpus
         kind = ray.remote(num_gpus=1, num_cpus=1)(Worker)
         workers = [kind.remote() for _ in range(world)]
         place = ray.get(workers[0].address.remote())
-        ray.get([one.run.remote(rank, world, place, self.run) for rank, one in enumerate(workers)])
+        given = world, place, self.run, str(Path.cwd())
+        runs = [worker.run.remote(rank, *given) for rank, worker in enumerate(workers)]
+        try:
+            ray.get(runs)
+        except Exception as error:  # Ray wraps it; as the first rank fails the others are let go
+            reason = str(error).strip().splitlines()[-1]
+            hint = "its own words are above; the same command goes on from here"
+            raise UserError(f"a rank failed: {reason}", field="ray", hint=hint) from None
 
 
 SBATCH = """\
@@ -111,10 +122,14 @@ class Worker:
             free.bind(("", 0))
             return f"{socket.gethostbyname(socket.gethostname())}:{free.getsockname()[1]}"
 
-    def run(self, rank: int, world: int, place: str, words: Sequence[str]) -> None:
-        """One rank, to its end: what torchrun would tell it is set, and off it goes."""
+    def run(self, rank: int, world: int, place: str, words: Sequence[str], folder: str) -> None:
+        """One rank, to its end: what torchrun would tell it is set, and off it goes.
+
+        folder: where the command was given, as paths are relative to that; Ray works elsewhere.
+        """
         host, _, port = place.rpartition(":")
         told: dict[str, Any] = {"RANK": rank, "WORLD_SIZE": world, "LOCAL_RANK": 0}
         told |= {"MASTER_ADDR": host, "MASTER_PORT": port}
         environment = os.environ | {name: str(value) for name, value in told.items()}
-        subprocess.run([sys.executable, "-m", "cameleer.cli", *words], env=environment, check=True)
+        command = [sys.executable, "-m", "cameleer.cli", *words]
+        subprocess.run(command, env=environment, cwd=folder, check=True)

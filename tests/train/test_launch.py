@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -80,8 +81,9 @@ class FakeRay:
 def test_ray_starts_every_rank(monkeypatch: pytest.MonkeyPatch) -> None:
     ray, started = FakeRay(), []
 
-    def run(words: list[str], env: dict[str, str], check: bool) -> None:
+    def run(words: list[str], env: dict[str, str], cwd: str, check: bool) -> None:
         assert check
+        assert cwd == str(Path.cwd())
         started.append((words[1:], env["RANK"], env["WORLD_SIZE"], env["MASTER_ADDR"]))
 
     monkeypatch.setitem(sys.modules, "ray", ray)
@@ -91,6 +93,30 @@ def test_ray_starts_every_rank(monkeypatch: pytest.MonkeyPatch) -> None:
     words = ["-m", "cameleer.cli", "train", "run", "a.yaml", "-o", "out"]
     assert started == [(words, "0", "2", "10.0.0.7"), (words, "1", "2", "10.0.0.7")]
     assert (ray.joined, ray.needs) == ("auto", {"num_gpus": 1, "num_cpus": 1})
+
+
+def test_a_rank_that_fails_on_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(words: list[str], **_: Any) -> None:
+        raise subprocess.CalledProcessError(2, words[1:3])
+
+    real = Worker.run
+    monkeypatch.setitem(sys.modules, "ray", FakeRay())
+    monkeypatch.setattr("cameleer.train.launch.subprocess.run", run)
+    monkeypatch.setattr(Worker, "address", lambda _: "10.0.0.7:4000")
+    monkeypatch.setattr(Worker, "run", lambda self, *given: partial(real, self, *given))
+    monkeypatch.setattr(FakeRay, "get", lambda _, it: it[0]() if callable(it[0]) else it)
+    with pytest.raises(UserError, match=r"a rank failed: .* returned non-zero exit status 2"):
+        LAUNCH.by_ray("auto")
+
+
+def test_no_cluster_of_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(_: Any, address: str) -> None:
+        raise ConnectionError(f"Could not find any running Ray instance at {address}.\nMore")
+
+    monkeypatch.setattr(FakeRay, "init", init)
+    monkeypatch.setitem(sys.modules, "ray", FakeRay())
+    with pytest.raises(UserError, match=r"no Ray cluster at '10\.0\.0\.1:6379': Could not"):
+        LAUNCH.by_ray("10.0.0.1:6379")
 
 
 def test_ray_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
