@@ -29,7 +29,7 @@ from cameleer.core.errors import UserError
 from cameleer.core.files import read_json, sha256_tree, write_json
 
 PATIENCE = 2.0  # seconds
-MANIFEST = "manifest.json"
+MANIFEST, BEGUN = "manifest.json", "begun.json"
 SCRATCH = "scratch"
 VERSIONED = ("torch", "transformers", "tokenizers", "peft", "numpy", "scipy")
 
@@ -76,6 +76,14 @@ class Stage:
         """Whether the folder holds the finished result of exactly this stage."""
         return _stated(self.folder / MANIFEST) == self.fingerprint
 
+    def begun_by_another(self) -> dict[str, Any] | None:
+        """`config` and `inputs` of unfinished work that `run` would give up, if there is any."""
+        begun = self.partial / BEGUN
+        if _stated(begun) in (None, self.fingerprint):
+            return None
+        facts: dict[str, Any] = read_json(begun)
+        return facts
+
     def run(self, work: Callable[[Path], dict[str, Any]]) -> bool:
         """Do the work unless it is done; returns whether anything was done.
 
@@ -109,7 +117,7 @@ class Stage:
 
     def _take_up(self) -> None:
         """Clear the partial folder unless it was begun by this very stage."""
-        begun = self.partial / "begun.json"
+        begun = self.partial / BEGUN
         if _stated(begun) == self.fingerprint:
             return
         if begun.exists():
@@ -117,7 +125,8 @@ class Stage:
         for left in self.partial.iterdir():
             if left.name != ".lock":
                 shutil.rmtree(left) if left.is_dir() else left.unlink()
-        write_json(begun, {"fingerprint": self.fingerprint})
+        decides = {"config": self.config, "inputs": dict(self.inputs)}
+        write_json(begun, {"fingerprint": self.fingerprint, **decides})
 
     def _state(self, outcome: dict[str, Any], start: float) -> None:
         """Write the manifest: from here on the work is done, whatever happens to this process."""
@@ -136,7 +145,7 @@ class Stage:
     def _hand_over(self) -> None:
         if (self.partial / SCRATCH).exists():
             shutil.rmtree(self.partial / SCRATCH)
-        (self.partial / "begun.json").unlink(missing_ok=True)
+        (self.partial / BEGUN).unlink(missing_ok=True)
         self.partial.rename(self.folder)
         # Not before: who finds the lock gone would take a finished folder for one left by a kill.
         (self.folder / ".lock").unlink(missing_ok=True)

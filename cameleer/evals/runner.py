@@ -67,8 +67,10 @@ def evaluate(
     """Ask the model, score, write samples.jsonl and scores.json; returns the stage's folder.
 
     The engine is made only if there is something left to do. Raises UserError for data that cannot
-    be read; whatever the engine raises goes through, and the next call goes on from there.
+    be read, and for answers that an unfinished evaluation with other settings has left in the
+    folder; whatever the engine raises goes through, and the next call goes on from there.
     """
+    _require_none_lost(stage)
 
     def work(folder: Path) -> dict[str, Any]:
         begin = getattr(benchmark_named(spec.benchmark).module, "run", _Run)
@@ -84,6 +86,30 @@ def evaluate(
 
     stage.run(work)
     return stage.folder
+
+
+def _require_none_lost(stage: Stage) -> None:
+    """UserError if this stage would clear away what another one has asked and not finished."""
+    left = None if stage.done() else stage.begun_by_another()
+    if left is None:
+        return
+    logs = (Path(SAMPLES), Path(ANSWERS), Path(SCRATCH) / ANSWERS)
+    found = [stage.partial / log for log in logs if (stage.partial / log).is_file()]
+    if count := sum(path.read_bytes().count(b"\n") for path in found):
+        then, now = (_settings(one) for one in (left.get("config"), stage.config))
+        other = sorted(key for key in then.keys() | now.keys() if then.get(key) != now.get(key))
+        what = ", ".join(other) or "other files of the test set, or another version"
+        raise UserError(
+            f"holds {count} answers of an unfinished evaluation with other settings ({what})",
+            file=stage.partial,
+            hint="give those again to go on with it; else give another -o, or delete it",
+        )
+
+
+def _settings(config: Any) -> dict[str, Any]:
+    """What decides an evaluation, by the name of each setting."""
+    parts = config.values() if isinstance(config, dict) else ()
+    return {key: value for part in parts for key, value in part.items()}
 
 
 def _warn(benchmark: Benchmark, rule: Rule, rows: Sequence[Row]) -> None:

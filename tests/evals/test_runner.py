@@ -146,6 +146,30 @@ def test_a_killed_run_goes_on_to_the_same_files(
         assert (again / name).read_bytes() == (whole / name).read_bytes()
 
 
+def test_answers_of_an_unfinished_run_are_not_cleared_away(data: Path, tmp_path: Path) -> None:
+    """As when somebody asks again with a smaller --limit or batch, or forgets an option."""
+    spec, to = EvalSpec(benchmark="gsm:direct"), tmp_path / "out"
+    with pytest.raises(Killed):
+        run(spec, data, to, Echo(4))
+    log = tmp_path / ".out.partial" / "samples.jsonl"
+    kept = log.read_bytes()
+    other = spec.model_copy(update={"limit": 5, "seed": 1})
+    with pytest.raises(UserError, match=r"holds 12 answers .* other settings \(limit, seed\)"):
+        run(other, data, to, Echo())
+    assert log.read_bytes() == kept
+    engine = Echo()
+    run(spec, data, to, engine)
+    assert engine.answered == 7 - 4
+
+
+def test_unfinished_work_without_an_answer_is_given_up(data: Path, tmp_path: Path) -> None:
+    spec, to = EvalSpec(benchmark="gsm:direct"), tmp_path / "out"
+    with pytest.raises(Killed):
+        run(spec, data, to, Echo(0))
+    other = spec.model_copy(update={"limit": 5})
+    assert len(read(run(other, data, to, Echo()))[0]) == 5
+
+
 def test_a_finished_run_makes_no_engine(data: Path, tmp_path: Path) -> None:
     spec = EvalSpec(benchmark="gsm")
     done = run(spec, data, tmp_path / "out", Echo())
