@@ -3,8 +3,9 @@
     python -m bench.coverage [--rounds 4000] [--seed 1]
 
 Draws evaluations from populations whose truth is known, of every kind that a report shows, and
-counts. Shares of 0/1 scores are not drawn but summed over all outcomes. Prints a table, on stderr
-what lies outside 93 to 97 %, and writes bench/out/coverage.json.
+counts. Shares of 0/1 scores and their differences are not drawn but summed over all outcomes, and
+so is the power at the smallest effect. Prints a table, on stderr what lies outside 93 to 97 %, and
+writes bench/out/coverage.json.
 """
 
 from __future__ import annotations
@@ -14,19 +15,23 @@ import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cameleer.core.files import write_json
+from cameleer.evals.benchmarks.codex_humaneval import pass_at
 from cameleer.results.stats import (
     Items,
     Paired,
     mean_interval,
     paired,
+    smallest_effect,
     suite_difference,
     suite_mean,
+    tango,
 )
 
 OUT = Path(__file__).parent / "out" / "coverage.json"
@@ -76,6 +81,48 @@ def exact_row(n: int, points: int = 49) -> tuple[Found, float, float]:
     )
 
 
+def tables(n: int, psi: float, effect: float) -> list[tuple[int, int, float]]:
+    """(better, worse, probability) of n pairs of which a share psi differs; but for 1e-8 of it."""
+    from scipy.stats import binom
+
+    found, up = [], (1 + effect / psi) / 2
+    moved = np.arange(n + 1)
+    for count, odds in zip(moved, binom.pmf(moved, n, psi), strict=True):
+        if odds > 1e-11:
+            better = np.arange(count + 1)
+            ways = odds * binom.pmf(better, count, up)
+            kept = ways > 1e-11
+            found += list(zip(better[kept], (count - better)[kept], ways[kept], strict=True))
+    return found
+
+
+@cache
+def compared(n: int, better: int, worse: int) -> tuple[float, float, float]:
+    """(low, high, p) that `paired` has for n pairs of which so many rose and fell."""
+    return tango(better / n, worse / n, n)[1:]
+
+
+def pairs_row(n: int, psi: float) -> tuple[Found, float, float]:
+    """(mean over true differences of 0 to 0.9 of psi, the lowest coverage, the highest)."""
+    held, width, rejected = [], [], 0.0
+    for effect in psi * np.array([0.0, 0.15, 0.3, 0.45, 0.6, 0.75, 0.9]):
+        rows = [(compared(n, *table), odds) for *table, odds in tables(n, psi, effect)]
+        held.append(sum(odds * (low <= effect <= high) for (low, high, _), odds in rows))
+        width.append(sum(odds * (high - low) for (low, high, _), odds in rows))
+        if effect == 0:
+            rejected = sum(odds * (p < 0.05) for (_, _, p), odds in rows)
+    name = f"difference of 0/1, {100 * psi:.0f} % differ"
+    found = Found(name, n, float(np.mean(held)), float(np.mean(width)), rejected)
+    return found, min(held), max(held)
+
+
+def power_row(n: int, psi: float) -> tuple[float, float]:
+    """(the smallest effect, how often `paired` finds it)."""
+    effect = smallest_effect(n, discordance=psi)
+    rows = tables(n, max(psi, effect), effect)
+    return effect, sum(odds * (compared(n, up, down)[2] < 0.05) for up, down, odds in rows)
+
+
 def simulate(kind: Kind, rounds: int, seed: int) -> Found:
     """Count over `rounds` draws."""
     rng = np.random.default_rng([seed, *kind.name.encode(), kind.n])
@@ -109,19 +156,28 @@ def kinds() -> list[Kind]:
     ]
     found += [
         Kind(f"{count} clusters of 1-10, icc {icc}, mean {p}", count, _clustered(count, icc, p))
-        for count in (20, 50, 150)
+        for count in (10, 20, 50, 150)
         for icc in (0.0, 0.2, 0.6)
         for p in (0.15, 0.5)
     ]
     found += [Kind("clusters in 9 groups, mean over groups", 900, _clustered_macro())]
     found += [
-        Kind(f"difference, {name}", n, _difference(name, n), null=name.startswith("no"))
-        for name in ("0/1", "0/1, few differ", "F1", "F1, few differ", "none in truth")
+        Kind(f"difference, {name}", n, _difference(name, n), name.startswith("no"))
+        for name in ("0/1", "F1", "F1, few differ", "none in truth", "no F1, few differ")
         for n in (30, 100, 400)
     ]
     found += [
-        Kind("difference, 50 clusters", 50, _clustered_difference(0.1)),
-        Kind("no difference, 50 clusters", 50, _clustered_difference(0.0), null=True),
+        Kind(f"{name}, {count} clusters", count, _clustered_difference(gain, count), gain == 0)
+        for name, gain in {"difference": 0.1, "no difference": 0.0}.items()
+        for count in (10, 20, 50)
+    ]
+    found += [
+        Kind(f"difference, {share} of clusters change", n, _clusters_change(share, n))
+        for share in (0.1, 0.3)
+        for n in (20, 50, 150)
+    ]
+    found += [
+        Kind("average of tasks, settings together", 6, _tasks_mean),
         Kind("mean of six benchmarks", 6, _suite_mean),
         Kind("difference of means of six", 6, _suite_difference(0.05)),
         Kind("no difference of means of six", 6, _suite_difference(0.0), null=True),
@@ -153,11 +209,11 @@ def _f1(shares: tuple[float, float], n: int) -> Trial:
 def _pass_at_10(n: int) -> Trial:
     """Problems with a chance each, 20 samples of each, the unbiased estimate of pass@10."""
     truth = 1 - math.prod((1.5 + i) / (1.8 + i) for i in range(10))  # E (1-p)^10 of Beta(0.3, 1.5)
-    missed = np.array([math.comb(20 - c, 10) / math.comb(20, 10) for c in range(21)])
+    found = np.array([pass_at(10, 20, passed) for passed in range(21)])
 
     def trial(rng: Rng) -> tuple[Any, float]:
         right = rng.binomial(20, rng.beta(0.3, 1.5, n))
-        return mean_interval((1 - missed[right]).tolist()), truth
+        return mean_interval(found[right].tolist()), truth
 
     return trial
 
@@ -225,24 +281,46 @@ def _difference(name: str, n: int) -> Trial:
             a, b, truth = rng.random(n) < ease, rng.random(n) < ease, 0.0
         elif name == "F1":
             a, b, truth = _graded(rng, ease), _graded(rng, 0.8 * ease), -0.08
-        else:  # one item in ten is answered anew: right by 0.6 where it was by 0.5
-            a = rng.random(n) < 0.5 if name.startswith("0/1") else _graded(rng, ease)
-            again, fresh = rng.random(n) < 0.1, rng.random(n) < 0.6
-            b, truth = np.where(again, fresh, a), 0.01
+        else:  # one item in ten is answered anew
+            a, again = _graded(rng, ease), rng.random(n) < 0.1
+            null = name.startswith("no")
+            fresh = _graded(rng, ease) if null else rng.random(n) < 0.6
+            b, truth = np.where(again, fresh, a), 0.0 if null else 0.01
         return paired(_keyed(a), _keyed(b)), truth
 
     return trial
 
 
-def _clustered_difference(gain: float) -> Trial:
+def _clustered_difference(gain: float, count: int) -> Trial:
     def trial(rng: Rng) -> tuple[Any, float]:
-        cluster = np.repeat(np.arange(50), rng.integers(1, 11, 50))
-        luck = rng.normal(0, 0.15, (2, 50))[:, cluster]
+        cluster = np.repeat(np.arange(count), rng.integers(1, 11, count))
+        luck = rng.normal(0, 0.15, (2, count))[:, cluster]
         a = rng.random(len(cluster)) < np.clip(0.4 + luck[0], 0.0, 0.8)
         b = rng.random(len(cluster)) < np.clip(0.4 + luck[1], 0.0, 0.8) + gain
         return paired(_keyed(a, cluster), _keyed(b, cluster)), gain
 
     return trial
+
+
+def _clusters_change(share: float, count: int) -> Trial:
+    """All items of some clusters are answered anew, and better: right by 0.7 where it was 0.5."""
+
+    def trial(rng: Rng) -> tuple[Any, float]:
+        cluster = np.repeat(np.arange(count), rng.integers(1, 11, count))
+        a, again = rng.random(len(cluster)) < 0.5, (rng.random(count) < share)[cluster]
+        b = np.where(again, rng.random(len(cluster)) < 0.7, a)
+        return paired(_keyed(a, cluster), _keyed(b, cluster)), 0.2 * share
+
+    return trial
+
+
+def _tasks_mean(rng: Rng) -> tuple[Any, float]:
+    """Six tasks of two settings that ask the same items, of which each item's mean is taken."""
+    run = {}
+    for number, n in enumerate(SIZES):
+        ease = 0.1 * (number + 1) + np.clip(rng.normal(0, 0.05, n), -0.1, 0.1)
+        run[str(number)] = _keyed((rng.random((2, n)) < ease).mean(axis=0))
+    return suite_mean([run]), 0.35
 
 
 SIZES = (40, 60, 80, 100, 164, 300)
@@ -287,6 +365,17 @@ def main() -> None:
         found, least, most = exact_row(n)
         _say(found, rows)
         print(f"    of single p from {100 * least:.1f} to {100 * most:.1f} %")
+    for n in (30, 60, 100, 200, 1000):
+        for psi in (0.02, 0.04, 0.07, 0.1, 0.2, 0.4):
+            found, least, most = pairs_row(n, psi)
+            _say(found, rows)
+            effect, power = power_row(n, psi)
+            print(
+                f"    by the difference from {100 * least:.1f} to {100 * most:.1f} %; the smallest "
+                f"effect, {100 * effect:.1f}, is found {100 * power:.1f} times in 100",
+                flush=True,
+            )
+        compared.cache_clear()
     for kind in kinds():
         sys.stdout.flush()
         _say(simulate(kind, given.rounds, given.seed), rows)

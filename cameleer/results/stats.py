@@ -118,10 +118,17 @@ def paired(a: Items, b: Items, level: float = 0.95) -> Paired:
     rise, fall = _rise_and_fall(change, layout)
     counted = _binary(first) and _binary(second)
     pairs, freedom = layout.throws(change, rise + fall - (rise - fall) ** 2, counted)
+    return _paired(change, tango(rise, fall, pairs, freedom, level), rise + fall, pairs)
+
+
+def tango(
+    rise: float, fall: float, n: float, freedom: float = math.inf, level: float = 0.95
+) -> tuple[float, float, float, float]:
+    """(difference, low, high, p) where of n pairs of 0/1 scores these shares rose and fell."""
     t = _t_quantile(freedom, level)
-    low, high = -_tango(fall, rise, pairs, t), _tango(rise, fall, pairs, t)
-    p = _t_p((rise - fall) * math.sqrt(pairs / (rise + fall)), freedom) if rise + fall else 1.0
-    return _paired(change, (rise - fall, low, high, p), rise + fall, pairs)
+    low, high = -_tango_limit(fall, rise, n, t), _tango_limit(rise, fall, n, t)
+    p = _t_p((rise - fall) * math.sqrt(n / (rise + fall)), freedom) if rise + fall else 1.0
+    return rise - fall, low, high, p
 
 
 def suite_mean(runs: Sequence[Run], level: float = 0.95) -> Estimate:
@@ -433,7 +440,7 @@ def _wilson(mean: float, n: float, z: float) -> tuple[float, float]:
     return max(0.0, min(mean, centre - half)), min(1.0, max(mean, centre + half))
 
 
-def _tango(rise: float, fall: float, n: float, t: float) -> float:
+def _tango_limit(rise: float, fall: float, n: float, t: float) -> float:
     """The upper limit of Tango's interval (1998) for rise - fall, as shares of n pairs."""
     difference = rise - fall
 
