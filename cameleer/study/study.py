@@ -31,7 +31,7 @@ def _settings(value: dict[str, Any]) -> dict[str, Any]:
     """An unknown training setting is told here, where file and line of the field are known."""
     known = TrainSettings.model_fields
     for name in value.keys() - known.keys():
-        raise ValueError(str(unknown("training setting", name, known, "docs/reference/cli.md")))
+        raise ValueError(str(unknown("training setting", name, known, "docs/reference/config.md")))
     return value
 
 
