@@ -61,19 +61,14 @@ def plain_number(value: Decimal) -> str:
     return "0" if text in ("-0", "") else text
 
 
-def exact_match(
-    prediction: str, target: str, *, ignore_case: bool = True, ignore_punctuation: bool = True
-) -> bool:
-    """Whether two texts are equal as `exact_match` of Hugging Face's evaluate compares them.
+def exact_match(prediction: str, target: str) -> bool:
+    """Whether two texts are equal but for case and punctuation, as the paper's code compares them.
 
-    Punctuation is the 32 ASCII characters of `string.punctuation`, signs and points among them.
+    It has `exact_match` of Hugging Face's evaluate ignore both. Punctuation is the 32 ASCII
+    characters of `string.punctuation`, signs and points among them.
     """
-
-    def normal(text: str) -> str:
-        text = text.lower() if ignore_case else text
-        return text.translate(_PUNCTUATION) if ignore_punctuation else text
-
-    return normal(prediction) == normal(target)
+    one, other = (text.lower().translate(_PUNCTUATION) for text in (prediction, target))
+    return one == other
 
 
 def letter(text: str, letters: Sequence[str]) -> str | None:

@@ -120,12 +120,6 @@ def suite_named(given: str) -> Suite:
     return load_config(named.get(given) or Path(given), Suite)
 
 
-def mean_of_tasks(tasks: Sequence[Sequence[str]], values: Mapping[str, float]) -> float:
-    """The mean over tasks of the mean over each task's benchmarks (paper, tables and cards)."""
-    means = [sum(values[label] for label in task) / len(task) for task in tasks]
-    return sum(means) / len(means)
-
-
 def averages(suite: Suite, runs: Mapping[str, Evaluation]) -> Iterator[Average]:
     """The suite's averages of one model, with intervals; `runs` by label.
 

@@ -118,7 +118,7 @@ def evaluation(path: Path, rows: list[dict[str, Any]]) -> Any:
 
 def page_of(tmp_path: Path, rows: list[dict[str, Any]], *more: list[dict[str, Any]]) -> Path:
     """A page of one evaluation, or of several, told apart by a label."""
-    entries = []
+    entries: list[Any] = []
     for number, some in enumerate([rows, *more]):
         run = evaluation(tmp_path / f"run{number}", some)
         entries += entries_of(run, list(run.rows), f"mmlu run{number}" if more else "")
