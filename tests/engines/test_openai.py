@@ -19,7 +19,8 @@ from cameleer.core.errors import UserError
 from cameleer.engines.engine import Request, UnansweredError
 from cameleer.engines.openai import OpenAIEngine
 from cameleer.engines.registry import choose
-from cameleer.evals.runner import EvalSpec, eval_stage, evaluate
+from cameleer.evals.asking import EvalSpec
+from cameleer.evals.runner import eval_stage, evaluate
 from cameleer.results.records import Answer
 from tests.engines.api_server import (
     Act,
