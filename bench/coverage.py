@@ -160,6 +160,7 @@ def kinds() -> list[Kind]:
         for icc in (0.0, 0.2, 0.6)
         for p in (0.15, 0.5)
     ]
+    found += [Kind("50 clusters of 1-10, icc 0.6, mean 0.05", 50, _clustered(50, 0.6, 0.05))]
     found += [Kind("clusters in 9 groups, mean over groups", 900, _clustered_macro())]
     found += [
         Kind(f"difference, {name}", n, _difference(name, n), name.startswith("no"))

@@ -363,6 +363,13 @@ def test_seeds_that_disagree_widen_the_interval() -> None:
     )
 
 
+def test_seeds_that_change_nothing_are_no_certainty_and_worth_their_items() -> None:
+    run = {"x": keyed([1.0, 0.0] * 50)}
+    found = suite_difference([run] * 2, [run] * 3)
+    assert (found.difference, found.p, found.discordance, found.effective) == (0, 1, 0, 100)
+    assert found.low < -0.01 < 0.01 < found.high
+
+
 def test_runs_over_other_benchmarks_are_an_error() -> None:
     one = {"x": keyed([1.0, 0.0])}
     with pytest.raises(UserError, match="other benchmarks: y"):
