@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from array import array
 from collections import Counter
@@ -63,7 +64,7 @@ def tokenise(
     on_long: a conversation over `max_tokens` is cut there, dropped, or a UserError that names it.
     """
     whole = folder / "tokens.json"  # written last: its presence says that the rest is whole
-    if not whole.exists():
+    if not (whole.exists() and _as_long_as_said(folder)):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         limit = max_tokens if on_long == "cut" else None
@@ -86,8 +87,21 @@ def tokenise(
         starts.astype(np.int64).tofile(folder / "starts.i64")
         for name, numbers in (("sources.u32", sources), ("places.i64", places)):
             (folder / name).write_bytes(numbers.tobytes())
+        for file in folder.iterdir():  # else a power cut could leave tokens.json alone whole
+            with file.open("rb") as handle:
+                os.fsync(handle.fileno())
         write_json(whole, {"names": list(names), "counts": counts})
     return _mapped(folder, data, max_tokens)
+
+
+def _as_long_as_said(folder: Path) -> bool:
+    """Whether none of the files was cut since."""
+    counts = Counter(read_json(folder / "tokens.json")["counts"])
+    tokens, kept = counts["tokens"], counts["kept"]
+    sizes = {"ids.u32": 4 * tokens, "supervised.u8": tokens, "starts.i64": 8 * (kept + 1)}
+    sizes |= {"sources.u32": 4 * kept, "places.i64": 8 * kept}
+    there = {file.name: file.stat().st_size for file in folder.iterdir()}
+    return all(there.get(name) == size for name, size in sizes.items())
 
 
 @dataclass(frozen=True)

@@ -156,6 +156,18 @@ def test_tokens_of_an_earlier_call_are_taken_up(
     assert before.counts == after.counts
 
 
+@pytest.mark.parametrize("name", ["ids.u32", "supervised.u8", "starts.i64", "places.i64"])
+def test_tokens_that_were_cut_are_made_anew(tmp_path: Path, tiny_tokenizer: Any, name: str) -> None:
+    """As a power cut may leave them, or a hand."""
+    before = load(tmp_path, tiny_tokenizer, SHORT, OTHER)
+    ids, file = before.ids.tolist(), tmp_path / "tokens" / name
+    file.write_bytes(file.read_bytes()[:-8])
+    after = load(tmp_path, tiny_tokenizer, SHORT, OTHER)
+    assert (after.ids.tolist(), after.counts) == (ids, before.counts)
+    file.unlink()
+    assert load(tmp_path, tiny_tokenizer, SHORT, OTHER).ids.tolist() == ids
+
+
 lengths = st.lists(st.integers(1, 50), min_size=1, max_size=60)
 
 
