@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 ASCII = (
@@ -9,11 +10,17 @@ ASCII = (
 )
 NAMES = f"{ASCII} EM SUB ESC FS GS RS US".split(" ")  # of the first 32 characters
 JOINERS = "\u200c\u200d"  # needed inside words and emoji, and harmless
+LONE = re.compile(r"[\ud800-\udfff]")  # half a character, as a text that was cut may end in
 
 
 def visible(text: str) -> str:
     """The text with control, direction and unseen characters as signs: ⟨ESC⟩, ⟨U+202E⟩."""
     return "".join(sign if sign in "\n\t" else sign_for(sign) or sign for sign in text)
+
+
+def whole(text: str) -> str:
+    """The text with U+FFFD for halves of characters, which no file in UTF-8 can hold."""
+    return LONE.sub("\ufffd", text)
 
 
 def sign_for(character: str) -> str:

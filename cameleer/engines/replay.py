@@ -14,6 +14,7 @@ from cameleer.core.config import Config
 from cameleer.core.errors import UserError
 from cameleer.core.files import sha256_file
 from cameleer.core.jsonl import read_jsonl
+from cameleer.core.text import whole
 from cameleer.engines.engine import Request, UnansweredError
 from cameleer.results.records import Answer, Rule
 
@@ -85,7 +86,7 @@ def _recorded(row: dict[str, Any], file: Path, line: int) -> Answer:
         raise UserError(message, file=file, line=line, field=field)
     return Answer(
         key,
-        outputs,
+        [whole(one) for one in outputs],
         row.get("logprobs") or [],
         row.get("finish") or ["stop"] * len(outputs),
         row.get("prompt_tokens") or 0,

@@ -24,6 +24,7 @@ from cameleer.core.config import Config
 from cameleer.core.console import note
 from cameleer.core.download import retry_after
 from cameleer.core.errors import UserError
+from cameleer.core.text import LONE, whole
 from cameleer.engines.answers import Answers, key_of
 from cameleer.engines.engine import UnansweredError
 
@@ -34,7 +35,6 @@ CONTEXT = re.compile(r"maximum context length is (\d+)")
 PROMPT = re.compile(r"(\d+) (?:input tokens|in the messages|in your prompt|of text input)")
 LOST = 3  # requests in a row that failed for good, before anything came: then nothing will
 SHOWN = 300  # characters of what a server says
-LONE = re.compile(r"[\ud800-\udfff]")  # half a character, as a text that was cut may end in
 COUNTED = ("prompt_tokens", "completion_tokens")
 
 
@@ -318,9 +318,9 @@ class Server:
 
 
 def _whole(payload: Any) -> Any:
-    """What a server sent, with U+FFFD for halves of characters, which no file can hold."""
+    """What a server sent, without halves of characters."""
     text = json.dumps(payload, ensure_ascii=False)
-    return json.loads(LONE.sub("\ufffd", text)) if LONE.search(text) else payload
+    return json.loads(whole(text)) if LONE.search(text) else payload
 
 
 def _count(usage: Any, name: str) -> int | None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from cameleer.core.errors import UserError
 from cameleer.core.jsonl import read_jsonl
+from cameleer.core.text import whole
 from cameleer.evals.benchmark import Ask, Benchmark, benchmark_named
 from cameleer.evals.review import REVIEWS, Reviews, review, reviewer_models, texts_to_read
 from cameleer.evals.scoring import Row, score_answer, unanswered
@@ -72,6 +73,7 @@ def _recorded(
     if not isinstance(outputs, list) or not outputs or any(not isinstance(o, str) for o in outputs):
         wanted = "is not a text or a list of texts"
         raise UserError(wanted, file=file, line=line, field="output")
+    outputs = [whole(one) for one in outputs]
     item = known.get(key)
     if item is None and "target" not in row:
         hint = "give the --data that it is from, or a target in the line"

@@ -44,6 +44,11 @@ def test_each_item_gets_what_the_file_holds(tmp_path: Path) -> None:
         engine.answer([Request("d", "?")])
 
 
+def test_half_a_character_is_marked(tmp_path: Path) -> None:
+    engine = replay(tmp_path, {"item": "a", "output": "half \ud83d"})
+    assert engine.answer([Request("a", "?")])[0].outputs == ["half \ufffd"]
+
+
 def test_another_file_is_another_model(tmp_path: Path) -> None:
     first = replay(tmp_path, {"item": "a", "output": "one"}).identity
     assert replay(tmp_path, {"item": "a", "output": "two"}).identity != first

