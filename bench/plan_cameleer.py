@@ -19,10 +19,11 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from cameleer.model.adapters import LoraSpec, add_lora
 from cameleer.model.attention import NAME, Documents, positions
 from cameleer.model.memory import checkpoint_layers
+from cameleer.model.norm import lean_norms
 from cameleer.train.config import TrainConfig
 from cameleer.train.footprint import Counting, most_held
 from cameleer.train.hardware import CPU
-from cameleer.train.heap import keep_freed_memory
+from cameleer.train.heap import join_freed_pieces, keep_freed_memory
 from cameleer.train.loss import head_in_chunks, supervised_loss
 from cameleer.train.optim import AdamW
 from cameleer.train.pace import memory
@@ -35,7 +36,8 @@ LORA = LoraSpec(r=16)
 
 def main() -> None:
     """Measure, then plan, then print both."""
-    keep_freed_memory()  # as training does
+    join_freed_pieces()  # as training does, like the next
+    keep_freed_memory()
     job = json.loads(Path(sys.argv[1]).read_text())
     bf16 = job["precision"] == "bf16"
     facts = dict(job["shape"])
@@ -102,6 +104,7 @@ def made(config: Any, bf16: bool, lora: LoraSpec | None, again: bool) -> Any:
     """The model, ready to train."""
     dtype = torch.bfloat16 if bf16 else torch.float32
     model = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=NAME)
+    lean_norms(model)
     head_in_chunks(model)
     if lora is not None:
         model = add_lora(model, lora)

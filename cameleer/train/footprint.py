@@ -190,6 +190,12 @@ class Footprint:
     between: int
     parts: dict[str, Part]
 
+    @property
+    def made(self) -> float:
+        """Bytes that all layers leave on their way forward."""
+        one, layer, last = (self.parts[name].left for name in ("first", "layer", "last"))
+        return one + self.between * layer + last
+
     def scaled(self, other: Footprint, tokens: int) -> Footprint:
         """The footprint of another number of tokens, on the line through this one and `other`."""
         share = (tokens - self.tokens) / (other.tokens - self.tokens)

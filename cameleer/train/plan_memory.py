@@ -187,8 +187,7 @@ class Anatomy:
         dropped = parts["activations"] + parts["loss"] + parts["workspace"]
         kernels = min(hardware.kernels, KERNELS * self.weights.all)
         slack = hardware.slack
-        held = slack.dropped * dropped + slack.workspace * parts["workspace"]
-        held += slack.weights * kept["weights"]
+        held = slack.dropped * dropped + slack.layers * plain.made
         beside = hardware.process + kernels + held
         return Memory(**kept, **parts, process=beside)
 

@@ -35,13 +35,14 @@ class Planned:
         """model: its transformers configuration; to be called before the model itself is made."""
         self.device, self.ranks, self.checkpointed = device, ranks, 0
         self.planner: Planner | None = None
-        # What this process holds counts on a CPU; a GPU's count is of tensors alone.
-        before = memory(device) if device.type == "cpu" else 0
         hardware = this_device(device, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
-        hardware = replace(hardware, process=float(before))
         try:
             work = workload_of(tokens, config)
             made = Planner(config, model, hardware, work, dtype == torch.bfloat16)
+            made.as_configured(ranks)  # brings the model's own code, which counts below
+            # What this process holds counts on a CPU; a GPU's count is of tensors alone.
+            before = memory(device) if device.type == "cpu" else 0
+            made.hardware = replace(hardware, process=float(before))
             self.checkpointed = made.as_configured(ranks).checkpointed
             self.planner = made
         except Exception as error:  # a model's own code may say anything on shapes without numbers

@@ -109,3 +109,9 @@ def test_checkpointing_some_layers_lies_between_none_and_all() -> None:
     assert totals[0] == 60
     assert totals[5] == 5 + 3 + 17
     assert totals[:5] == sorted(totals[:5], reverse=True)
+
+
+def test_what_layers_make_is_the_same_wherever_the_most_is_held() -> None:
+    found = made(10, 7, 20)
+    assert found.made == 50
+    assert most_held(found, found, 0, 0.0).activations < found.made
