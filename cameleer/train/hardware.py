@@ -68,7 +68,7 @@ EFFICIENCY = {
     "cpu": 0.54,  # dev/LOG.md: 470 tokens/s of 0.75 GFLOP where products alone reach 0.65 TFLOP/s
 }
 CPU_PROCESS = 0.55 * GIB
-CPU_KERNELS, CPU_SLACK = 0.047 * GIB, Slack(0.0, 0.115)  # of 33 runs: see dev/LOG.md
+CPU_KERNELS, CPU_SLACK = 0.047 * GIB, Slack(0.0, 0.115)  # of 28 runs: see dev/LOG.md
 KERNELS = 2  # bytes a weight, up to that: models of few layers and a small vocabulary have fewer
 GPU_PROCESS, GPU_SLACK = 0.8 * GIB, Slack(0.05)  # not measured by us
 QLORA_SPEED = 0.78  # of LoRA's: weights are unpacked in each pass (torchtune, 2,413 of 3,083)
