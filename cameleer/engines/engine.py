@@ -15,6 +15,7 @@ class UnansweredError(UserError):
 
 
 TOO_LONG = "too long"  # how the answer ends that was not asked for, as there is no room for one
+FILTERED = "filtered"  # how an output ends that a server's own filter cut or withheld
 CONTEXT = "context"  # how an output ends that might have gone on if the context did
 
 

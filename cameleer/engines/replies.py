@@ -7,9 +7,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from cameleer.core.errors import UserError
+from cameleer.engines.engine import FILTERED
 from cameleer.engines.server import AgainError, Reply, Said
 
 FINISH = {"stop": "stop", "eos": "stop", "eos_token": "stop", "length": "length"}
+FINISH |= {"content_filter": FILTERED}  # asked again, it would end so again
 IMPOSSIBLE = -9999.0  # what OpenAI says for the logarithm of 0
 
 
@@ -73,7 +75,7 @@ def _numbers(told: Iterable[tuple[str, Any]]) -> list[tuple[str, float | None]]:
 
 def _require_account(said: list[Said], new: int | None) -> None:
     """Raise if a text is empty and nothing tells that the model said so."""
-    empty = [one for one in said if not one.text and not one.likely]
+    empty = [one for one in said if not (one.text or one.likely or one.finish == FILTERED)]
     if any(one.finish == "length" for one in empty):
         raise AgainError("all tokens went where no text is seen (thinking?): allow more new tokens")
     if empty and not new:

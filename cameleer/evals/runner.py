@@ -14,7 +14,7 @@ from cameleer.core.artifact import SCRATCH, Stage
 from cameleer.core.console import note, warn
 from cameleer.core.errors import UserError
 from cameleer.core.files import sha256_file, write_json, write_jsonl
-from cameleer.engines.engine import CONTEXT, TOO_LONG, Engine, Request
+from cameleer.engines.engine import CONTEXT, FILTERED, TOO_LONG, Engine, Request
 from cameleer.evals.answering import answered
 from cameleer.evals.asking import EvalSpec, ask_of, items_of, request_of
 from cameleer.evals.benchmark import Benchmark, benchmark_named
@@ -123,6 +123,9 @@ def _warn(benchmark: Benchmark, rule: Rule, rows: Sequence[Row]) -> None:
         warn(f"{benchmark.label}: {count} prompts are {about}: {how}")
     if count := sum(CONTEXT in row["finish"] for row in rows):
         warn(f"{benchmark.label}: {count} items have outputs cut where the model's context ended")
+    if count := sum(FILTERED in row["finish"] for row in rows):
+        about = "cut or withheld by the server's own filter, and count as they came"
+        warn(f"{benchmark.label}: {count} items have outputs {about}")
 
 
 class _Run:

@@ -36,8 +36,8 @@ class Answer:
     """What a model said to one item.
 
     outputs: one text for each sample that was asked for; logprobs: natural-log probability of each
-    choice, for multiple choice; finish: for each output `stop`, `length`, `choice`, or that the
-    context had no room (see engines.engine); prompt_tokens and new_tokens: counts, the latter over
+    choice, for multiple choice; finish: for each output `stop`, `length`, `choice`, or another
+    of those in engines.engine; prompt_tokens and new_tokens: counts, the latter over
     all outputs; seconds: share of its batch's time; greedy:
     whether each choice is what the model would itself go on with, where all its tokens are scored
     and the engine can tell.

@@ -335,7 +335,7 @@ FAULTS: dict[str, tuple[Act, str]] = {
     "empty": (say(NO_ACCOUNT), "answer is empty"),
     "all thought": (say(THOUGHT), "allow more new tokens"),
     "no end": (say(completion("And then", finish=None)), "cut off"),
-    "filtered": (say(completion("And", finish="content_filter")), "ends by 'content_filter'"),
+    "another end": (say(completion("And", finish="tool_calls")), "ends by 'tool_calls'"),
 }
 
 
@@ -364,6 +364,19 @@ def test_an_empty_answer_that_the_model_gave_counts(server: ApiServer, make: Mak
     server.rule = lambda _, body: NO_ACCOUNT
     [answer] = ask(make("other", empty="keep"), plain(1))
     assert answer.outputs == [""]
+
+
+@pytest.mark.parametrize("text", ["", "It begins"])
+def test_what_a_filter_cut_or_withheld_is_an_answer(
+    server: ApiServer, make: Make, text: str
+) -> None:
+    """Asked again it would end so again, and the run could never be finished."""
+    filtered = completion(text, finish="content_filter")
+    filtered["usage"] = {"prompt_tokens": 10, "completion_tokens": 0}
+    server.rule = lambda _, body: filtered
+    [answer] = ask(make(), plain(1))
+    assert (answer.outputs, answer.finish) == ([text], ["filtered"])
+    assert len(server.asked) == 1
 
 
 def test_retry_after_is_for_all(server: ApiServer, make: Make) -> None:
