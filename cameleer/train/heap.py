@@ -6,10 +6,12 @@ import ctypes
 import os
 import platform
 import sys
+from pathlib import Path
 
 TRIM_THRESHOLD, MMAP_MAX = -1, -4  # of glibc's mallopt(3)
 ALL = -1
 TUNED = "GLIBC_TUNABLES"
+GPU = Path("/dev/nvidiactl")  # asking torch would take a second
 JOINED = "glibc.malloc.tcache_count=0:glibc.malloc.mxfast=0"
 
 
@@ -34,8 +36,11 @@ def join_freed_pieces() -> None:
     sets the crumbs beside it apart, for the next small object; while one is in use, the hole that
     the tensor leaves is too small, by that crumb, for the next of its size, and the heap grows:
     with LoRA a step held up to twice as much (dev/LOG.md). The C library reads the setting when a
-    program starts and at no other time. Where it is set, or the user has settings, returns.
+    program starts and at no other time. Where it is set, or the user has settings, returns; also
+    where there is a GPU: tensors lie in its memory, and small objects are wanted quickly.
     """
-    if TUNED not in os.environ and platform.libc_ver()[0] == "glibc":
+    if GPU.exists() or platform.libc_ver()[0] != "glibc":
+        return
+    if TUNED not in os.environ:
         os.environ[TUNED] = JOINED
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
