@@ -36,9 +36,10 @@ LORA = LoraSpec(r=16)
 
 def main() -> None:
     """Measure, then plan, then print both."""
-    join_freed_pieces()  # as training does, like the next
-    keep_freed_memory()
     job = json.loads(Path(sys.argv[1]).read_text())
+    if job["method"] == "lora":
+        join_freed_pieces()  # as training does, like the next
+    keep_freed_memory()
     bf16 = job["precision"] == "bf16"
     facts = dict(job["shape"])
     config = AutoConfig.for_model(facts.pop("model_type"), **facts)

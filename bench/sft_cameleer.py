@@ -19,7 +19,6 @@ from cameleer.core.errors import UserError
 from cameleer.core.files import write_jsonl
 from cameleer.core.jsonl import read_jsonl
 from cameleer.data.convert import convert
-from cameleer.train.heap import join_freed_pieces
 
 IGNORED = -100  # label of a token that is not in the loss, as TRL takes it
 
@@ -146,7 +145,6 @@ def versions(*names: str) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    join_freed_pieces()  # as `cameleer train run` does
     asked = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     answer = {"prepare": prepare, "train": train, "score": score}[asked["do"]](asked)
     print(json.dumps(answer))

@@ -16,9 +16,7 @@ from cameleer.cli import data, evals, mix, models, study, train
 from cameleer.core.artifact import disk_full_named
 from cameleer.core.console import err
 from cameleer.core.errors import UserError, out_of_memory
-from cameleer.train.heap import join_freed_pieces
 
-TRAIN = (["train", "run"], ["study", "run"])  # verbs that train
 INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it; typer returns it
 UsageError: Any = typer.BadParameter.__base__  # typer carries it, but gives it no name of its own
 
@@ -65,8 +63,6 @@ def _say_usage(error: Any) -> None:
 
 def main(arguments: Iterable[str] | None = None) -> None:
     """Run the command line: exit 0 done, 2 the user's mistake in one line, 1 a bug."""
-    if arguments is None and sys.argv[1:3] in TRAIN:
-        join_freed_pieces()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     try:
         with disk_full_named(Path.cwd()):

@@ -11,6 +11,7 @@ import typer
 from cameleer.cli.options import Json, Overrides, group, out_folder
 from cameleer.cli.sandbox import asked_here
 from cameleer.core.console import emit_json, note, table
+from cameleer.train.heap import join_freed_pieces
 
 app = group("Whole studies: bases x mixtures x benchmarks.")
 
@@ -55,6 +56,9 @@ def study_run(
     from cameleer.study.local import run_study
 
     read, folder = _study(file, overrides, output)
+    adapters = [m.train.get("lora", read.train.lora) for m in read.methods] or [read.train.lora]
+    if all(adapters) and sys.argv[1:3] == ["study", "run"]:  # where this program is the command
+        join_freed_pieces()
     labels = [spec.benchmark for spec in read.benchmarks]
     said = told(None, read.allow_code_execution)
     allow_code(labels, said, asked_here(), how="allow_code_execution: true in the study's file")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +19,7 @@ from cameleer.cli.options import (
     show,
 )
 from cameleer.core.console import emit_json
+from cameleer.train.heap import join_freed_pieces
 
 app = group("Fine-tuning.")
 
@@ -37,6 +39,8 @@ def train_run(
     from cameleer.train.config import TrainConfig
 
     read = load_config(config, TrainConfig, overrides or ())
+    if read.lora and sys.argv[1:3] == ["train", "run"]:  # where this program is the command
+        join_freed_pieces()
     from cameleer.train.launch import rank_and_world
     from cameleer.train.loop import train as fine_tune
 

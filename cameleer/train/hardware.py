@@ -21,11 +21,14 @@ PRICED = "2025-10"  # when the prices below were typical of rented cards; renter
 class Slack:
     """What an allocator holds beyond the tensors, as shares of them.
 
-    dropped: of what each step makes and drops (a GPU's rounds sizes up); layers: of what all layers
-    make on their way forward, kept or made again (a processor's leaves a hole after each layer).
+    dropped: of what each step makes and drops; workspace: of the part of it that is gone within a
+    layer, besides; weights: of the weights, whose gradients come and go between other things;
+    layers: of what all layers make on their way forward, kept or made again.
     """
 
     dropped: float
+    workspace: float = 0.0
+    weights: float = 0.0
     layers: float = 0.0
 
 
@@ -38,7 +41,8 @@ class Hardware:
     an hour, None where nothing is rented; efficiency: share of `flops` that a training step reaches
     (see EFFICIENCY); process: bytes that are held before the model is there (the libraries; on a
     GPU their kernels and handles); kernels: most that oneDNN makes for the shapes that it meets;
-    slack: what the allocator holds beyond the tensors.
+    slack: what the allocator holds beyond the tensors; adapters: the same with adapters, where a
+    processor's joins freed pieces (see .heap).
     """
 
     name: str
@@ -53,6 +57,7 @@ class Hardware:
     process: float
     kernels: float
     slack: Slack
+    adapters: Slack
 
     def facts(self) -> dict[str, Any]:
         """All of it, for JSON; a price with the date at which it was typical."""
@@ -68,7 +73,8 @@ EFFICIENCY = {
     "cpu": 0.54,  # dev/LOG.md: 470 tokens/s of 0.75 GFLOP where products alone reach 0.65 TFLOP/s
 }
 CPU_PROCESS = 0.55 * GIB
-CPU_KERNELS, CPU_SLACK = 0.047 * GIB, Slack(0.0, 0.115)  # of 28 runs: see dev/LOG.md
+CPU_KERNELS = 0.047 * GIB
+CPU_SLACK, CPU_ADAPTERS = Slack(0.28, 0.59, 0.28), Slack(0.0, layers=0.115)  # fits: dev/LOG.md
 KERNELS = 2  # bytes a weight, up to that: models of few layers and a small vocabulary have fewer
 GPU_PROCESS, GPU_SLACK = 0.8 * GIB, Slack(0.05)  # not measured by us
 QLORA_SPEED = 0.78  # of LoRA's: weights are unpacked in each pass (torchtune, 2,413 of 3,083)
@@ -90,6 +96,7 @@ def _card(
         process=GPU_PROCESS,
         kernels=0.0,
         slack=GPU_SLACK,
+        adapters=GPU_SLACK,
     )
 
 
@@ -106,6 +113,7 @@ CPU = Hardware(
     process=CPU_PROCESS,
     kernels=CPU_KERNELS,
     slack=CPU_SLACK,
+    adapters=CPU_ADAPTERS,
 )
 HARDWARE = {
     hardware.name: hardware

@@ -35,9 +35,10 @@ def join_freed_pieces() -> None:
     A tensor's address is a multiple of 64, so it is cut from a piece that is somewhat larger. glibc
     sets the crumbs beside it apart, for the next small object; while one is in use, the hole that
     the tensor leaves is too small, by that crumb, for the next of its size, and the heap grows:
-    with LoRA a step held up to twice as much (dev/LOG.md). The C library reads the setting when a
-    program starts and at no other time. Where it is set, or the user has settings, returns; also
-    where there is a GPU: tensors lie in its memory, and small objects are wanted quickly.
+    with LoRA a step held up to twice as much (dev/LOG.md). It costs a tenth of the speed; training
+    all weights gains a tenth of its memory at most, and does without. The C library reads the
+    setting when a program starts and at no other time. Where it is set, or the user has settings,
+    returns; also where there is a GPU: tensors lie in its memory.
     """
     if GPU.exists() or platform.libc_ver()[0] != "glibc":
         return

@@ -186,8 +186,9 @@ class Anatomy:
             parts |= {"workspace": updating - gradients}
         dropped = parts["activations"] + parts["loss"] + parts["workspace"]
         kernels = min(hardware.kernels, KERNELS * self.weights.all)
-        slack = hardware.slack
-        held = slack.dropped * dropped + slack.layers * plain.made
+        slack = hardware.slack if way.method == "full" else hardware.adapters
+        held = slack.dropped * dropped + slack.workspace * parts["workspace"]
+        held += slack.weights * kept["weights"] + slack.layers * plain.made
         beside = hardware.process + kernels + held
         return Memory(**kept, **parts, process=beside)
 

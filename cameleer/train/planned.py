@@ -58,8 +58,9 @@ class Planned:
         if self.planner is None or not peak or not speed:
             return {}
         made = self.planner
-        slack = Slack(0.0) if self.device.type == "cuda" else made.hardware.slack
-        made.hardware = replace(made.hardware, flops=peak, flops_fp32=peak, slack=slack)
+        if self.device.type == "cuda":  # whose count is of tensors alone
+            made.hardware = replace(made.hardware, slack=Slack(0.0), adapters=Slack(0.0))
+        made.hardware = replace(made.hardware, flops=peak, flops_fp32=peak)
         option = made.as_configured(self.ranks)
         gib, rate = option.memory.total / GIB, option.tokens_per_second
         found = {"memory": gib / (measured / GIB) - 1, "tokens_per_second": rate / speed - 1}
