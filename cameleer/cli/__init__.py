@@ -12,7 +12,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 import cameleer
-from cameleer.cli import data, evals, mix, models, study, train
+from cameleer.cli import annotate, data, evals, judge, mix, models, study, train
 from cameleer.core.artifact import disk_full_named
 from cameleer.core.console import err
 from cameleer.core.errors import UserError, out_of_memory
@@ -32,6 +32,8 @@ for name, group in (
     ("mix", mix),
     ("train", train),
     ("eval", evals),
+    ("judge", judge),
+    ("annotate", annotate),
     ("study", study),
 ):
     app.add_typer(group.app, name=name)

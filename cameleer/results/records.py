@@ -1,4 +1,4 @@
-"""The records of evaluation: what is asked, what was answered, how it scored."""
+"""The records of evaluation: what is asked, what was answered, how it scored, what was preferred."""
 
 from __future__ import annotations
 
@@ -109,3 +109,33 @@ class Sample:
             **{name: value for name, value in rare.items() if told[name]},
             "prompt": self.prompt,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What a judge model or a person said of two models' answers to one item.
+
+    item: its key; a, b: the models, A being the reference where there is one. preference: on
+    AlpacaEval's scale, from 1 (A is better) over 1.5 (neither) to 2 (B is better): a person's
+    "slightly" is 1.25 or 1.75, a judge whose probability of B is known says 1 + that; None where
+    there is no verdict, and `note` says why. who: the judge or annotator; b_first: whether B stood
+    first; acceptable: of A's and B's answer, where it was asked; quality: of the item, as people
+    see it; comment: theirs. said: the judge's reply as it came. seconds, price (US dollars): of
+    this judgement; time: when, UTC.
+    """
+
+    item: str
+    a: str
+    b: str
+    preference: float | None
+    who: str
+    kind: Literal["judge", "human"]
+    b_first: bool | None = None
+    acceptable: tuple[bool | None, bool | None] = (None, None)
+    quality: Literal["", "good", "invalid", "too_hard"] = ""
+    comment: str = ""
+    said: str = ""
+    note: str = ""
+    seconds: float | None = None
+    price: float | None = None
+    time: str = ""

@@ -1,0 +1,7 @@
+"""The verbs of `cameleer annotate`: people compare answers, and how far they agree."""
+
+from __future__ import annotations
+
+import typer
+
+app = typer.Typer(help="Human evaluation: people compare two models' answers, blinded.", no_args_is_help=True)

@@ -1,0 +1,1 @@
+"""Judging: a judge model says which of two answers is better, and how far it can be trusted."""
