@@ -4,4 +4,10 @@ from __future__ import annotations
 
 import typer
 
-app = typer.Typer(help="Human evaluation: people compare two models' answers, blinded.", no_args_is_help=True)
+from cameleer.cli import campaigns
+
+app = typer.Typer(
+    help="Human evaluation: people compare two models' answers, blinded.", no_args_is_help=True
+)
+app.command("new")(campaigns.new)
+app.command("account")(campaigns.account)

@@ -91,10 +91,7 @@ def add_rater(
     Names differ by more than case. Raises UserError for a name that is taken or not fit to be one,
     and for a password that is too short.
     """
-    name = unicodedata.normalize("NFC", name)
-    if not NAME.fullmatch(name):
-        hint = "1 to 64 letters, digits and . _ - @ +"
-        raise UserError("is not a name for an account", field="name", hint=hint)
+    name = check_name(name)
     hashed = hash_password(password) if password is not None else None
     row = {"name": name, "folded": _folded(name), "role": role, "password": hashed}
     with writing(engine) as connection:
@@ -102,6 +99,15 @@ def add_rater(
             raise UserError(f"there is an account '{name}' already", field="name")
         made = connection.execute(sql.insert(raters).values(row | {"disabled": False}))
         return Rater(int(made.inserted_primary_key[0]), name, role)  # type: ignore[index]
+
+
+def check_name(name: str) -> str:
+    """The name as it is kept; UserError where it is not fit for an account."""
+    name = unicodedata.normalize("NFC", name)
+    if not NAME.fullmatch(name):
+        hint = "1 to 64 letters, digits and . _ - @ +"
+        raise UserError("is not a name for an account", field="name", hint=hint)
+    return name
 
 
 def rater_named(engine: Engine, name: str) -> Rater | None:
@@ -263,7 +269,7 @@ def _count(connection: Connection, limits: dict[str, int]) -> None:
     connection.execute(sql.delete(attempts).where(attempts.c.until <= time))
     rows = connection.execute(sql.select(attempts).where(attempts.c.key.in_(limits))).all()
     held = {row.key: row for row in rows}
-    full = [row.until - time for key, row in held.items() if row.count >= limits[key]]
+    full = [row.until - time for key, row in held.items() if row.made >= limits[key]]
     if full:
         minutes = int(max(full) / 60) + 1
         raise LoginError(
@@ -272,9 +278,9 @@ def _count(connection: Connection, limits: dict[str, int]) -> None:
     for key in limits:
         if key in held:
             more = sql.update(attempts).where(attempts.c.key == key)
-            connection.execute(more.values(count=attempts.c.count + 1))
+            connection.execute(more.values(made=attempts.c.made + 1))
         else:
-            row = {"key": key, "count": 1, "until": time + WINDOW}
+            row = {"key": key, "made": 1, "until": time + WINDOW}
             connection.execute(sql.insert(attempts).values(row))
 
 

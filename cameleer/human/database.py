@@ -7,11 +7,12 @@ made here and beside here by SQLAlchemy, with bound parameters.
 from __future__ import annotations
 
 import os
+import sqlite3
 import threading
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from typing import Any
 import sqlalchemy as sql
 from sqlalchemy import Column, Connection, Engine, ForeignKey, Index, MetaData, Table
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from cameleer.core.errors import UserError
@@ -28,7 +29,7 @@ from cameleer.human.campaign import Campaign
 SCHEMA = "1"  # goes up when the tables change
 FILE = "annotations.sqlite"
 PATIENCE = 30.0  # seconds that a writer waits for the one before it
-CONNECTIONS = 40  # at once, of one process: as many as the threads of a web server
+CONNECTIONS = 20  # at once, of one process; PostgreSQL takes a hundred
 ADVISORY_LOCK = 0x63616D65  # names our writers' lock among those of a PostgreSQL database
 
 metadata = MetaData()
@@ -87,10 +88,10 @@ attempts = Table(
     "attempts",
     metadata,
     Column("key", sql.String(64), primary_key=True),
-    Column("count", sql.Integer, nullable=False),
+    Column("made", sql.Integer, nullable=False),
     Column("until", sql.Double, nullable=False),
 )
-"""Attempts to log in, by a hash of whose or whence; forgotten at `until`."""
+"""How many attempts to log in were made, by a hash of whose or whence; forgotten at `until`."""
 
 tasks = Table(
     "tasks",
@@ -190,19 +191,22 @@ def writing(engine: Engine) -> Iterator[Connection]:
     if not writer.acquire(timeout=PATIENCE):
         raise UnavailableError("the database is busy", hint=_AGAIN)
     try:
-        with _told(), engine.connect().execution_options(writes=True) as connection:
-            with connection.begin():
-                if engine.dialect.name == "postgresql":
-                    lock = sql.func.pg_advisory_xact_lock(ADVISORY_LOCK)
-                    connection.execute(sql.select(lock))
-                yield connection
+        with (
+            _told(),
+            engine.connect().execution_options(writes=True) as connection,
+            connection.begin(),
+        ):
+            if engine.dialect.name == "postgresql":
+                lock = sql.func.pg_advisory_xact_lock(ADVISORY_LOCK)
+                connection.execute(sql.select(lock))
+            yield connection
     finally:
         writer.release()
 
 
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
-    """A transaction that only reads, and sees one state of the database; it waits for nobody."""
+    """A transaction that only reads; it waits for nobody."""
     with _told(), engine.connect() as connection, connection.begin():
         yield connection
 
@@ -211,46 +215,34 @@ def now(connection: Connection) -> float:
     """Campaign time in seconds: what sessions, invites and times per item are measured by.
 
     It goes on by the machine's steady clock, so setting the wall clock moves nothing. Where the
-    machine was started anew, or is another one, it goes on from where it was last seen by what the
-    wall clock says has gone by since, never back. Call it in a transaction that writes, unless the
-    caller knows that this machine's clock has been seen (`open_database` does so).
+    machine was started anew, or is another one, it goes on from where it was last marked by what
+    the wall clock says has gone by since, never back.
     """
     clock: Clock = connection.get_execution_options()["clock"]
     found = connection.execute(sql.select(clocks).where(clocks.c.boot == clock.boot)).first()
     if found is not None:
         told = float(found.ahead) + clock.steady()
-        if told >= found.seen:
+        if told > found.seen - 1:  # less only if this is the copy of a machine at an earlier time
             return told
-    return _anchor(connection, clock)
+    last = connection.execute(sql.select(clocks).order_by(clocks.c.seen.desc()).limit(1)).first()
+    return float(last.seen + max(0.0, clock.wall() - last.wall)) if last else 0.0
+
+
+def mark_clock(connection: Connection) -> float:
+    """`now`, kept in a transaction of `writing`, so that it goes on from here after a restart."""
+    clock: Clock = connection.get_execution_options()["clock"]
+    told = now(connection)
+    connection.execute(sql.delete(clocks).where(clocks.c.boot == clock.boot))
+    ahead = told - clock.steady()
+    row = {"boot": clock.boot, "ahead": ahead, "wall": clock.wall(), "seen": told}
+    connection.execute(sql.insert(clocks).values(row))
+    return told
 
 
 def wall_time(connection: Connection) -> str:
     """When it is, UTC, by the wall clock, as records state it."""
     clock: Clock = connection.get_execution_options()["clock"]
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(clock.wall()))
-
-
-def mark_clock(connection: Connection) -> float:
-    """`now`, kept so that campaign time goes on from here after a restart."""
-    clock: Clock = connection.get_execution_options()["clock"]
-    told = now(connection)
-    connection.execute(
-        sql.update(clocks)
-        .where(clocks.c.boot == clock.boot)
-        .values(seen=told, wall=clock.wall())
-    )
-    return told
-
-
-def _anchor(connection: Connection, clock: Clock) -> float:
-    """Start this machine's clock where campaign time stands; returns that."""
-    last = connection.execute(sql.select(clocks).order_by(clocks.c.seen.desc()).limit(1)).first()
-    start = last.seen + max(0.0, clock.wall() - last.wall) if last else 0.0
-    connection.execute(sql.delete(clocks).where(clocks.c.boot == clock.boot))
-    ahead = start - clock.steady()
-    row = {"boot": clock.boot, "ahead": ahead, "wall": clock.wall(), "seen": start}
-    connection.execute(sql.insert(clocks).values(row))
-    return float(start)
 
 
 _AGAIN = "nothing was written; try again in a moment"
@@ -263,19 +255,28 @@ def _told() -> Iterator[None]:
         yield
     except PoolTimeoutError:
         raise UnavailableError("the database is busy", hint=_AGAIN) from None
-    except DBAPIError as error:
-        said = str(error.orig).lower()
-        state = getattr(error.orig, "sqlstate", None) or ""
-        if "is full" in said or state == "53100":
-            hint = "nothing was written; make room"
-            raise UnavailableError("the disk of the database is full", hint=hint) from None
-        if "locked" in said or state in ("55P03", "40001", "40P01"):
-            raise UnavailableError("the database is busy", hint=_AGAIN) from None
-        gone = error.connection_invalidated or state[:2] in ("08", "57") or "connection" in said
-        if gone or "readonly" in said or "disk i/o" in said or "unable to open" in said:
-            why = str(error.orig).partition("\n")[0]
-            raise UnavailableError(f"the database cannot be used: {why}", hint=_AGAIN) from None
-        raise
+    except (DBAPIError, sqlite3.Error) as error:
+        told = _in_our_words(error)
+        if told is None:
+            raise
+        raise told from None
+
+
+def _in_our_words(error: Exception) -> UserError | None:
+    """What went wrong, where the database or its disk is the reason, and not a mistake of ours."""
+    cause = getattr(error, "orig", None) or error
+    said = str(cause).partition("\n")[0]
+    state = getattr(cause, "sqlstate", None) or ""
+    if "is full" in said or state == "53100":
+        hint = "nothing was written; make room"
+        return UnavailableError("the disk of the database is full", hint=hint)
+    if "is locked" in said or state in ("55P03", "40001", "40P01"):
+        return UnavailableError("the database is busy", hint=_AGAIN)
+    lost = getattr(error, "connection_invalidated", False) or state[:2] in ("08", "28", "3D", "57")
+    signs = ("connection", "readonly", "disk I/O", "unable to open", "not a database", "malformed")
+    if lost or any(sign in said for sign in signs):
+        return UnavailableError(f"the database cannot be used: {said}", hint=_AGAIN)
+    return None
 
 
 def _url(campaign: Campaign, url: str | None) -> URL:
@@ -298,6 +299,7 @@ def _engine(where: URL, options: dict[str, Any]) -> Engine:
     shared: dict[str, Any] = {
         "execution_options": options,
         "pool_size": CONNECTIONS,
+        "max_overflow": 0,
         "pool_timeout": PATIENCE,
         "hide_parameters": True,  # comments and hashes do not belong into a traceback
     }
@@ -317,20 +319,24 @@ def _engine(where: URL, options: dict[str, Any]) -> Engine:
 
 
 def _sqlite(where: URL, shared: dict[str, Any]) -> Engine:
-    """WAL, so that readers wait for nobody; FULL, so that what is confirmed outlives a power cut."""
+    """WAL, so that readers wait for nobody; FULL, so that what is confirmed outlives a power
+    cut."""
     path = Path(str(where.database))
     try:  # it holds hashes of passwords, and what people said
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
     except OSError as error:
         reason = (error.strerror or "unknown reason").lower()
-        raise UserError(f"cannot be written: {reason}", file=path, hint="check the rights") from None
+        raise UserError(
+            f"cannot be written: {reason}", file=path, hint="check the rights"
+        ) from None
+    _use_wal(path)
     engine = sql.create_engine(where, **shared, connect_args={"timeout": PATIENCE})
 
     @sql.event.listens_for(engine, "connect")
     def connected(raw: Any, _: Any) -> None:
         raw.isolation_level = None  # transactions are begun below, not by Python's module
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
-            raw.execute(f"PRAGMA {pragma}")
+        raw.execute("PRAGMA synchronous=FULL")
+        raw.execute("PRAGMA foreign_keys=ON")
 
     @sql.event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
@@ -340,10 +346,30 @@ def _sqlite(where: URL, shared: dict[str, Any]) -> Engine:
     return engine
 
 
+def _use_wal(path: Path) -> None:
+    """Set the journal's mode, which stays with the file.
+
+    To change it SQLite needs the file for itself, and does not wait for it: we do.
+    """
+    given_up = time.monotonic() + PATIENCE
+    while True:
+        try:
+            with closing(sqlite3.connect(path, timeout=PATIENCE)) as raw:
+                mode = raw.execute("PRAGMA journal_mode=WAL").fetchone()[0]
+            break
+        except sqlite3.Error as error:
+            if "locked" not in str(error) or time.monotonic() > given_up:
+                raise (_in_our_words(error) or error) from None
+            time.sleep(0.05)
+    if mode != "wal":
+        hint = "is it on a network disk? keep the campaign on a local one, or use PostgreSQL"
+        raise UserError("SQLite cannot keep its log beside this file", file=path, hint=hint)
+
+
 def _claim(connection: Connection, campaign: Campaign, where: str) -> None:
     """Check that the database is this campaign's and of our version, or make it so if it is new."""
     rows = connection.execute(sql.select(facts.c.name, facts.c.value))
-    held = {name: value for name, value in rows}
+    held = {row.name: row.value for row in rows}
     ours = {"schema": SCHEMA, "campaign": campaign.fingerprint}
     if held.get("schema", SCHEMA) != SCHEMA:
         hint = "use the version of cameleer that made it"
@@ -360,20 +386,3 @@ def _claim(connection: Connection, campaign: Campaign, where: str) -> None:
     if fresh:
         connection.execute(sql.insert(facts), fresh)
     mark_clock(connection)
-
-
-__all__ = [
-    "Clock",
-    "SQLAlchemyError",
-    "UnavailableError",
-    "attempts",
-    "invites",
-    "now",
-    "open_database",
-    "raters",
-    "ratings",
-    "reading",
-    "sessions",
-    "tasks",
-    "writing",
-]

@@ -90,9 +90,7 @@ class Progress:
     everyone: int
 
 
-def add_task(
-    connection: Connection, rater: int, instance: int, b_first: bool, kind: Kind
-) -> Task:
+def add_task(connection: Connection, rater: int, instance: int, b_first: bool, kind: Kind) -> Task:
     """Give a task to a rater, in a transaction of `writing`; its number is the next of the rater's.
 
     A rater has an instance once as each kind; a second time is an IntegrityError.
@@ -196,21 +194,21 @@ def undo(engine: Engine, rater: int) -> Task | None:
 
 def progress(engine: Engine, rater: int) -> Progress:
     """How far a rater and everybody is."""
-    count = sql.func.count()
+    own = sql.func.sum(sql.case((tasks.c.rater == rater, 1), else_=0))
     query = (
-        sql.select(tasks.c.kind, (tasks.c.rater == rater).label("own"), count.label("count"))
+        sql.select(tasks.c.kind, own, sql.func.count())
         .join(ratings, ratings.c.task == tasks.c.id)
         .where(ratings.c.state == "current")
-        .group_by(tasks.c.kind, tasks.c.rater == rater)
+        .group_by(tasks.c.kind)
     )
     wanted = sql.select(facts.c.value).where(facts.c.name == "wanted")
     with reading(engine) as connection:
         rows = connection.execute(query).all()
         total = int(connection.execute(wanted).scalar_one())
-    own = {row.kind: int(row[2]) for row in rows if row.own}
-    everyone = sum(int(row[2]) for row in rows if row.kind == "rating")
-    done = own.get("rating", 0) + own.get("repeat", 0)
-    return Progress(done, total, own.get("practice", 0), everyone)
+    mine = {kind: int(count) for kind, count, _ in rows}
+    everyone = sum(int(count) for kind, _, count in rows if kind == "rating")
+    done = mine.get("rating", 0) + mine.get("repeat", 0)
+    return Progress(done, total, mine.get("practice", 0), everyone)
 
 
 def current_ratings(engine: Engine) -> list[Rated]:
