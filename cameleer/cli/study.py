@@ -57,8 +57,8 @@ def study_run(
 
     read, folder = _study(file, overrides, output)
     adapters = [m.train.get("lora", read.train.lora) for m in read.methods] or [read.train.lora]
-    if all(adapters) and sys.argv[1:3] == ["study", "run"]:  # where this program is the command
-        join_freed_pieces()
+    if all(adapters):
+        join_freed_pieces("study", "run")
     labels = [spec.benchmark for spec in read.benchmarks]
     said = told(None, read.allow_code_execution)
     allow_code(labels, said, asked_here(), how="allow_code_execution: true in the study's file")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -39,8 +38,8 @@ def train_run(
     from cameleer.train.config import TrainConfig
 
     read = load_config(config, TrainConfig, overrides or ())
-    if read.lora and sys.argv[1:3] == ["train", "run"]:  # where this program is the command
-        join_freed_pieces()
+    if read.lora:
+        join_freed_pieces("train", "run")
     from cameleer.train.launch import rank_and_world
     from cameleer.train.loop import train as fine_tune
 

@@ -313,7 +313,6 @@ class TransformersEngine:
             self.tokenizer,
             ends=self._end_tokens(),
             layers=self.model.config.num_hidden_layers,
-            positions=self.room,
             device=self.device,
             batch_size=self.batch_size,
         )

@@ -21,7 +21,7 @@ from cameleer.model.attention import Prefix
 from cameleer.model.cache import Cache, Decoding, Filling
 
 ROW = 2048  # tokens of prompts in one pass
-HELD = 32768  # tokens of places for sequences, from which on no further ones are let in
+HELD = 32768  # tokens of sequences, from which on no further ones are let in
 TAIL = 24  # tokens that are decoded to look for a stop text, besides those of the text itself
 
 Said = tuple[list[str], list[str], int]
@@ -70,14 +70,12 @@ class Writer:
         *,
         ends: set[int],
         layers: int,
-        positions: int | None,
         device: torch.device,
         batch_size: int,
     ) -> None:
-        """ends: tokens that end an output; positions: how many the model has."""
+        """ends: tokens that end an output."""
         self.forward, self.tokenizer, self.ends = forward, tokenizer, ends
-        self.layers, self.positions, self.device = layers, positions, device
-        self.batch_size = batch_size
+        self.layers, self.device, self.batch_size = layers, device, batch_size
         self.outputs = self.ended = self.tokens = 0
         self.began = time.monotonic()
 
@@ -99,8 +97,7 @@ class Writer:
             if not live and not waiting:
                 return [self._said(index, everything) for index in range(len(prompts))]
             refill = bool(waiting) and len(live) <= 0.75 * self.batch_size
-            # Leaving costs a copy of the cache, so it is not done each time.
-            if refill or len(live) <= 0.875 * len(active):
+            if len(live) < len(active):
                 cache.select(live)
                 active, tokens = [active[i] for i in live], [tokens[i] for i in live]
             if refill and (new := self._let_in(prompts, waiting, active, cache)):
@@ -113,10 +110,7 @@ class Writer:
                 active, everything = active + came, everything + came
                 continue
             layout = Decoding(cache, self.device)
-            at = layout.positions()
-            if self.positions is not None:  # who has ended may stay a while, and must not walk out
-                at = at.clamp(max=self.positions - 1)
-            logits = self.forward(tokens, at, layout, torch.arange(len(active)))
+            logits = self.forward(tokens, layout.positions(), layout, torch.arange(len(active)))
             cache.lengths += 1
             tokens = self._taken(logits, prompts, active)
 
@@ -125,12 +119,12 @@ class Writer:
     ) -> list[int]:
         """Who comes next: as many as there are places for, and one in any case if none is there."""
         new: list[int] = []
-        count, longest = len(active), int(cache.lengths.max()) if active else 0
+        count, held = len(active), int(cache.lengths.sum())
         while waiting:
             prompt = prompts[waiting[0]]
             count += prompt.request.samples
-            longest = max(longest, prompt.length)
-            full = count > self.batch_size or count * longest > HELD
+            held += prompt.request.samples * prompt.length
+            full = count > self.batch_size or held > HELD
             if full and (active or new):
                 break
             new.append(waiting.popleft())
@@ -161,14 +155,13 @@ class Writer:
         ]
 
     def _taken(self, logits: Tensor, prompts: Sequence[Prompt], active: list[Output]) -> list[int]:
-        """Each sequence's next token, added to those that have not ended."""
+        """Each sequence's next token, added to it."""
         requests = [prompts[sequence.prompt].request for sequence in active]
         tokens = next_tokens(logits, requests, [sequence.generator for sequence in active])
+        self.tokens += len(tokens)
         for sequence, token in zip(active, tokens, strict=True):
-            if not sequence.finish:
-                self.tokens += 1
-                self._take(sequence, token, prompts[sequence.prompt])
-                self.ended += bool(sequence.finish)
+            self._take(sequence, token, prompts[sequence.prompt])
+            self.ended += bool(sequence.finish)
         return tokens
 
     def _take(self, sequence: Output, token: int, prompt: Prompt) -> None:

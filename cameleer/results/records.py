@@ -1,4 +1,4 @@
-"""The records of evaluation: what is asked, what was answered, how it scored, what was preferred."""
+"""Records of evaluation: what is asked, what was answered, how it scored, what was preferred."""
 
 from __future__ import annotations
 

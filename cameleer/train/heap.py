@@ -29,7 +29,7 @@ def keep_freed_memory() -> bool:
     return bool(mallopt(MMAP_MAX, 0)) and bool(mallopt(TRIM_THRESHOLD, ALL))
 
 
-def join_freed_pieces() -> None:
+def join_freed_pieces(*command: str) -> None:
     """Begin this program anew with a C library that joins freed pieces to larger ones at once.
 
     A tensor's address is a multiple of 64, so it is cut from a piece that is somewhat larger. glibc
@@ -38,10 +38,11 @@ def join_freed_pieces() -> None:
     with LoRA a step held up to twice as much (dev/LOG.md). It costs a tenth of the speed; training
     all weights gains a tenth of its memory at most, and does without. The C library reads the
     setting when a program starts and at no other time. Where it is set, or the user has settings,
-    returns; also where there is a GPU: tensors lie in its memory.
+    returns; also where there is a GPU: tensors lie in its memory; and where this program is not
+    the command line called with these words, but another one that uses it.
     """
     if GPU.exists() or platform.libc_ver()[0] != "glibc":
         return
-    if TUNED not in os.environ:
+    if TUNED not in os.environ and tuple(sys.argv[1 : 1 + len(command)]) == command:
         os.environ[TUNED] = JOINED
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])

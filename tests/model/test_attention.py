@@ -187,7 +187,8 @@ def test_segments_have_prefixes_of_their_own_that_may_be_chains(pair: Pair) -> N
 @torch.no_grad()
 def test_decoding_token_by_token_is_one_pass(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sequences with shared prefixes of their own, with copied ones and with none."""
-    monkeypatch.setattr("cameleer.model.cache.GROW", 8)  # so that the cache grows on the way
+    monkeypatch.setattr("cameleer.model.cache.PAGE", 4)  # so that the cache grows on the way
+    monkeypatch.setattr("cameleer.model.cache.STEP", 2)
     ours, theirs = pair
     trunk, branch = some_ids(20), some_ids(7).flip(1)
     root = captured(ours, trunk, None)

@@ -35,9 +35,8 @@ from pathlib import Path
 import torch
 from cameleer.train.heap import TUNED, join_freed_pieces, keep_freed_memory
 
-if sys.argv[1] == "join":
-    join_freed_pieces()
-    assert TUNED in __import__("os").environ
+join_freed_pieces("join")
+assert (TUNED in __import__("os").environ) == (sys.argv[1] == "join")
 keep_freed_memory()
 
 def most():  # of this program alone: ru_maxrss begins with that of the one that started it
