@@ -161,7 +161,7 @@ def account(
     ] = False,
     url: Annotated[
         str, typer.Option(help="Where people reach the app, for the link.")
-    ] = "http://127.0.0.1:8010",
+    ] = "http://127.0.0.1:8765",
     database: Database = None,
     json: Json = False,
 ) -> None:

@@ -203,8 +203,11 @@ def check_password(engine: Engine, name: str, password: str, address: str) -> Ra
     fits = _fits(found.password if known and found else _nobodys(), password)
     if found is None or not known or not fits:
         raise LoginError("name and password do not fit")
-    with writing(engine) as connection:
+    with writing(engine) as connection:  # only failures count in the end
         connection.execute(sql.delete(attempts).where(attempts.c.key == pair))
+        others = attempts.c.key.in_(limits)
+        back = sql.update(attempts).where(others, attempts.c.made > 0)
+        connection.execute(back.values(made=attempts.c.made - 1))
     return _rater(found)
 
 

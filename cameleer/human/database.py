@@ -13,7 +13,6 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -142,11 +141,11 @@ class UnavailableError(UserError):
     """The database could not take this now, and took nothing of it: it is busy, full or gone."""
 
 
-@dataclass(frozen=True)
 class Clock:
     """The machine's clocks. boot: names the start of the machine since which `steady` counts."""
 
-    boot: str = field(default_factory=lambda: _boot())
+    def __init__(self) -> None:
+        self.boot = _boot()
 
     def wall(self) -> float:
         """Seconds since 1970 as people see them; may jump either way when the clock is set."""
