@@ -217,8 +217,11 @@ class Anatomy:
         """What FSDP brings together: two layers, the weights outside of them, gradients to add."""
         own = self.weights
         layers = 2 * own.layer * (PACKED if way.method == "qlora" else size)
-        outside_gradients = own.outside * (size + 4) if way.method == "full" else 0
-        return layers + own.outside * size + 4 * one * (1 + 1 / ranks) + outside_gradients
+        summed = 4 if way.method == "full" else 0  # bytes of a gradient that is added up
+        outside = own.outside * (size + (size + summed if summed else 0))
+        if not self.gpu:  # gloo adds up in a copy, and gathers in one piece that is then cut
+            outside += own.outside * (size + summed)
+        return layers + outside + 4 * one * (1 + 1 / ranks)
 
 
 def _documents(row: list[int], tokens: int) -> list[int]:
