@@ -19,6 +19,9 @@ from cameleer.results.stats import Estimate, mean_interval
 
 FILE = "judgements.jsonl"
 TIE = 1.5
+REPEAT = "repeat"
+"""How the note begins of a hidden repeat: a person is asked again, to see if they say the same. It
+tells of its rater, not of the models."""
 QUALITIES = ("", "good", "invalid", "too_hard")
 KINDS = ("judge", "human")
 
@@ -85,6 +88,11 @@ def _wrong(name: str, value: Any) -> str:
     if name == "preference" and not 1 <= value <= 2:
         return "is not in 1 (A is better) to 2 (B is better)"
     return "is below 0" if value < 0 else ""
+
+
+def is_repeat(judgement: Judgement) -> bool:
+    """Whether it is a person's hidden repeat, which counts for nothing but their consistency."""
+    return judgement.kind == "human" and judgement.note.partition(";")[0] == REPEAT
 
 
 def swapped(judgement: Judgement) -> Judgement:
