@@ -10,7 +10,7 @@ import cameleer
 from cameleer.core.drawing import INK, LINES, STYLE, Drawing, line_styles, svg
 from cameleer.core.files import replacing
 from cameleer.core.page import page_template
-from cameleer.evals.judge.audit import Audit, Own, Report, Trait
+from cameleer.evals.judge.audit import Audit, Report, Trait
 from cameleer.evals.judge.leaderboard import Standing
 from cameleer.results.agreement import Agreement
 from cameleer.results.stats import Estimate, Paired
@@ -60,7 +60,7 @@ def p_value(p: float | None) -> str:
 
 
 def _signed(value: float | None) -> str:
-    return NONE if value is None else f"{value:.2f}".replace("-", "−")
+    return NONE if value is None else f"{value:.2f}".replace("-0.00", "0.00").replace("-", "−")
 
 
 def tables(report: Report) -> list[Table]:
@@ -82,7 +82,8 @@ def _lean(table: Table) -> Table:
 
 def _leaderboard(report: Report) -> Table | None:
     """Judges and dummies by how far they agree with the labels."""
-    columns = ["judge", "labelled", "right, %", "kappa", "alpha", "ahead of", "by points", "p", ""]
+    columns = ["judge", "labelled", "right, %", "ahead of", "by points", "p", "beats them all",
+               "kappa", "alpha"]  # fmt: skip
     rows = [_standing(row) for row in report.leaderboard]
     notes = [
         "right: sides with the label where that is no draw; a draw or silence of the judge counts "
@@ -97,28 +98,25 @@ def _leaderboard(report: Report) -> Table | None:
 
 def _among(count: int, exact: Agreement, kappa: Agreement, alpha: Agreement) -> str:
     if exact.value is None:
-        return f"{count} labelled; no item has two labels, so that their agreement is not known."
+        return f"{count} gave labels; no item has two labels, so that their agreement is not known."
     return (
-        f"{count} labelled; two who labelled the same said the same of {100 * exact.value:.1f} % "
+        f"{count} gave labels; two of them said the same of {100 * exact.value:.1f} % "
         f"({exact.n} items), kappa {coefficient(kappa)}, alpha {coefficient(alpha)}."
     )
 
 
 def _standing(row: Standing) -> list[str]:
     hardest = row.hardest
-    verdict = (
-        "" if row.p is None else "beats the dummies" if row.beats else "not shown to be better"
-    )
     return [
-        row.judge,
+        f"{row.judge} (dummy)" if row.is_dummy else row.judge,
         str(row.n) + (f", {row.silent} silent" if row.silent else ""),
         share(row.accuracy),
-        coefficient(row.kappa),
-        coefficient(row.alpha),
         hardest.dummy if hardest else "",
         difference(hardest.found) if hardest else "",
         "" if row.p is None else p_value(row.p),
-        "a dummy" if row.is_dummy else verdict,
+        "" if row.p is None else "yes" if row.beats else "not shown",
+        coefficient(row.kappa),
+        coefficient(row.alpha),
     ]
 
 
@@ -152,8 +150,8 @@ def _order(report: Report) -> Table:
 def _traits(report: Report) -> Table:
     """What the longer answer has from being longer, and a list from being one."""
     columns = [
-        "judge", "longer wins, %", "less people's", "odds where twice as long", "a list wins, %",
-        "less people's", "by AlpacaEval's rule, %",
+        "judge", "longer wins, %", "more than people", "odds where twice as long", "a list wins, %",
+        "more than people", "by AlpacaEval's rule, %",
     ]  # fmt: skip
     rows = []
     for one in _audits(report):
@@ -168,7 +166,7 @@ def _traits(report: Report) -> Table:
             ]
         )
     notes = [
-        "longer: by more than 30 characters, both sides' draws left out. less people's: on the "
+        "longer: by more than 30 characters, draws left out. more than people: in points, on the "
         "items that both judged. odds: within pairs of models, so that models which are better and "
         "longer do not make them. a list: two lines or more with a bullet or number.",
     ]
@@ -184,8 +182,7 @@ def _own(report: Report) -> Table:
     """Judges on the answers of their own model."""
     rows = []
     for one in report.judges:
-        if isinstance(one.own, Own):
-            own = one.own
+        if own := one.own:
             rows.append(
                 [one.judge, own.model, str(own.found.n), share(own.share), share(own.others),
                  own.by, difference(own.found), p_value(own.found.p)]

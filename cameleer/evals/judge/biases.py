@@ -39,6 +39,7 @@ class Verdict:
     stand in the order of their names; second_first: whether that one was shown first."""
 
     where: Where
+    who: str
     share: float
     second_first: bool | None
 
@@ -58,7 +59,7 @@ def verdicts(judgements: Iterable[Judgement]) -> list[Verdict]:
     """The judgements that prefer something."""
     turned = [one if one.a <= one.b else swapped(one) for one in judgements]
     return [
-        Verdict((one.item, one.a, one.b), one.preference - 1, one.b_first)
+        Verdict((one.item, one.a, one.b), one.who, one.preference - 1, one.b_first)
         for one in turned
         if one.preference is not None
     ]
@@ -86,14 +87,16 @@ class Orders:
 def both_orders(given: Iterable[Verdict]) -> Orders | None:
     """What turning the order does (Zheng et al. 2023, section 3.3); None where none was turned.
 
-    The k-th verdict of one order goes with the k-th of the other.
+    The k-th verdict that somebody gave in one order goes with the k-th in the other.
     """
-    shown: dict[Where, tuple[list[int], list[int]]] = {}
+    shown: dict[tuple[Where, str], tuple[list[int], list[int]]] = {}
     for one in given:
         if one.second_first is not None:
-            shown.setdefault(one.where, ([], []))[one.second_first].append(one.winner)
+            shown.setdefault((one.where, one.who), ([], []))[one.second_first].append(one.winner)
     # The winner while the first of the two models was shown first, and while the second was.
-    both = [(where, *two) for where, sides in shown.items() for two in zip(*sides, strict=False)]
+    both = [
+        (where, *two) for (where, _), sides in shown.items() for two in zip(*sides, strict=False)
+    ]
     if not both:
         return None
     places = [where for where, *_ in both]
@@ -107,11 +110,13 @@ def both_orders(given: Iterable[Verdict]) -> Orders | None:
 
 
 def repeats(given: Iterable[Verdict]) -> Estimate | None:
-    """How often two verdicts on the same, shown in the same order, prefer the same; None if there
-    are none. Of several, the mean over pairs of them."""
-    said: dict[tuple[Where, bool | None], list[int]] = {}
+    """How often two verdicts of one judge on the same, shown in the same order, prefer the same.
+
+    Of several, the mean over pairs of them; None where nothing was judged twice.
+    """
+    said: dict[tuple[Where, str, bool | None], list[int]] = {}
     for one in given:
-        said.setdefault((one.where, one.second_first), []).append(one.winner)
+        said.setdefault((one.where, one.who, one.second_first), []).append(one.winner)
     same = {
         at: [a == b for a, b in combinations(winners, 2)]
         for at, winners in said.items()

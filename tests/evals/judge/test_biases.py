@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -85,6 +86,7 @@ def test_saying_the_same_twice() -> None:
     assert found.value == pytest.approx((1 / 3 + 1) / 2)
     assert found.n == 2
     assert repeats(verdicts(given[3:4])) is None
+    assert repeats(verdicts([given[3], replace(given[4], who="another")])) is None
 
 
 def texts_of(*pairs: tuple[str, str]) -> Texts:
