@@ -6,6 +6,8 @@ import ctypes
 import os
 import platform
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 TRIM_THRESHOLD, MMAP_MAX = -1, -4  # of glibc's mallopt(3)
@@ -41,8 +43,23 @@ def join_freed_pieces(*command: str) -> None:
     returns; also where there is a GPU: tensors lie in its memory; and where this program is not
     the command line called with these words, but another one that uses it.
     """
-    if GPU.exists() or platform.libc_ver()[0] != "glibc":
-        return
-    if TUNED not in os.environ and tuple(sys.argv[1 : 1 + len(command)]) == command:
+    if _joinable() and tuple(sys.argv[1 : 1 + len(command)]) == command:
         os.environ[TUNED] = JOINED
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+@contextmanager
+def pieces_joined() -> Iterator[None]:
+    """Have programs that are started meanwhile join freed pieces, see `join_freed_pieces`."""
+    if not _joinable():
+        yield
+        return
+    os.environ[TUNED] = JOINED
+    try:
+        yield
+    finally:
+        del os.environ[TUNED]
+
+
+def _joinable() -> bool:
+    return not GPU.exists() and platform.libc_ver()[0] == "glibc" and TUNED not in os.environ

@@ -9,6 +9,8 @@ import sys
 
 import pytest
 
+from cameleer.train.heap import GPU, JOINED, TUNED, pieces_joined
+
 FAULTS = """
 import resource, sys
 import torch
@@ -76,3 +78,22 @@ def test_what_small_objects_left_is_no_hole() -> None:
     joined, apart = said(HOLES, "join"), said(HOLES, "as it is")
     assert joined < 24  # MiB: 12 are needed
     assert apart > 2 * joined
+
+
+@glibc
+@pytest.mark.skipif(GPU.exists(), reason="tensors lie in the GPU's memory")
+def test_programs_started_meanwhile_join_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(TUNED, raising=False)
+    show = [sys.executable, "-c", f"import os; print(os.environ.get('{TUNED}'))"]
+    with pieces_joined():
+        within = subprocess.run(show, check=True, capture_output=True, text=True).stdout
+    after = subprocess.run(show, check=True, capture_output=True, text=True).stdout
+    assert (within.strip(), after.strip()) == (JOINED, "None")
+
+
+@glibc
+def test_settings_of_the_user_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(TUNED, "glibc.malloc.arena_max=1")
+    with pieces_joined():
+        assert os.environ[TUNED] == "glibc.malloc.arena_max=1"
+    assert os.environ[TUNED] == "glibc.malloc.arena_max=1"
