@@ -79,7 +79,8 @@ def _show_agreement(found: Report) -> None:
     parts: list[tuple[str, Compared | Pooled]] = [
         (f"{one.a} : {one.b}", one) for one in found.pairs
     ]
-    parts.append(("all pairs", found.pooled))
+    if len(parts) > 1:
+        parts.append(("all pairs", found.pooled))
     names = list(found.pooled.agreement)
     rows = [[name, *(_measured(one.agreement[name]) for _, one in parts)] for name in names]
     sizes: list[list[Any]] = [
@@ -96,24 +97,25 @@ def _show_verdicts(pairs: list[Compared]) -> None:
         for one in pairs
     ]
     names = next((list(one.verdicts) for one in pairs if one.verdicts), [])
-    heads = [name.replace("a_", "first ").replace("b_", "second ") for name in names]
-    table("Verdicts, % of items", ["first : second", *heads], rows)
+    heads = [name.replace("_", " ").replace("a ", "A ").replace("b ", "B ") for name in names]
+    table("Verdicts, % of items", ["A : B", *heads], rows)
 
 
 def _show_acceptance(found: Report) -> None:
     out.print()
     by_model = found.pooled.acceptance
+    several = slice(None if len(found.pairs) > 1 else 0)
     rows = [
         [
             model,
             _estimated(share),
             _estimated(found.adjusted.get(model)),
-            *(_estimated(one.acceptance.get(model)) for one in found.pairs),
+            *(_estimated(one.acceptance.get(model)) for one in found.pairs[several]),
         ]
         for model, share in sorted(by_model.items(), key=lambda pair: -pair[1].value)
     ]
-    heads = [f"in {one.a} : {one.b}" for one in found.pairs]
-    table("Acceptance, %", ["model", "all", "strictness taken out", *heads], rows)
+    heads = [f"in {one.a} : {one.b}" for one in found.pairs[several]]
+    _table("Acceptance, %", ["model", "all", "strictness taken out", *heads], rows)
 
 
 def _show_strengths(found: Report) -> None:
@@ -144,7 +146,13 @@ def _show_raters(found: Report) -> None:
     ]
     heads = ["rater", "ratings", "accepts %", "strictness", "ties %", "for the first %",
              "verdict as others %", "acceptance as others %", "verdict as own %"]  # fmt: skip
-    table("Raters, the strictest first", heads, rows)
+    _table("Raters, the strictest first", heads, rows)
+
+
+def _table(title: str, heads: list[str], rows: list[list[Any]]) -> None:
+    """A table without the columns that hold nothing."""
+    held = [at for at in range(len(heads)) if any(row[at] != NONE for row in rows)]
+    table(title, [heads[at] for at in held], [[row[at] for at in held] for row in rows])
 
 
 def _measured(one: Agreement) -> str:

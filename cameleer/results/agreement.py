@@ -261,7 +261,8 @@ def _limits(ratings: Ratings, found: tuple[Any, Any], drawn: Any, n: int) -> Agr
     value = float(_beyond_chance(*found)[0])
     if np.isnan(value):
         return Agreement(None, None, None, n)
-    low, high = np.nanquantile(drawn, [0.025, 0.975]).tolist()
+    # A resample in which all ratings are the same has no disagreement either: it counts as 1.
+    low, high = np.quantile(np.nan_to_num(drawn, nan=1.0), [0.025, 0.975]).tolist()
     plain = exact(ratings)
     if plain.value in (0, 1) or high - low < 1e-9:
         # All resamples are alike, but not all that might have been drawn: the limits of plain
