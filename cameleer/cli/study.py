@@ -8,10 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
+from cameleer.cli.compare import Answers, Judgements, Same, gather, named_options
 from cameleer.cli.options import Json, Overrides, group, out_folder
 from cameleer.cli.sandbox import asked_here
 from cameleer.core.console import emit_json, note, table
-from cameleer.train.heap import join_freed_pieces
+from cameleer.core.errors import UserError
 
 app = group("Whole studies: bases x mixtures x benchmarks.")
 
@@ -56,9 +57,6 @@ def study_run(
     from cameleer.study.local import run_study
 
     read, folder = _study(file, overrides, output)
-    adapters = [m.train.get("lora", read.train.lora) for m in read.methods] or [read.train.lora]
-    if all(adapters):
-        join_freed_pieces("study", "run")
     labels = [spec.benchmark for spec in read.benchmarks]
     said = told(None, read.allow_code_execution)
     allow_code(labels, said, asked_here(), how="allow_code_execution: true in the study's file")
@@ -86,16 +84,25 @@ def study_report(
     file: Annotated[Path, typer.Argument(help="STUDY.yaml, or a study's folder.")],
     overrides: Overrides = None,
     output: StudyFolder = None,
+    judgements: Judgements = None,
+    same: Same = None,
+    answers: Answers = None,
     json: Json = False,
 ) -> None:
     """Write the report anew from the results that are there.
+
+    With --judgements what judge models and people said of its models stands beside the benchmarks.
 
     Example: `cameleer study report studies/quickstart.yaml`
     """
     from cameleer.report.page import write_report
 
     folder = file if file.is_dir() else _study(file, overrides, output)[1]
-    _say_report(write_report(folder, folder / "report"), json)
+    if (same or answers) and not judgements:
+        raise UserError("is about judgements, and none are given", field="--same or --answers")
+    judged = gather(judgements, answers or ()) if judgements else None
+    names = named_options(same or (), "--same")
+    _say_report(write_report(folder, folder / "report", judged, names), json)
 
 
 def _study(file: Path, overrides: list[str] | None, output: Path | None) -> tuple[Any, Path]:

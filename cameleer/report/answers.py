@@ -82,13 +82,13 @@ def _reply(model: str, row: dict[str, Any], lower: bool) -> Reply:
     )
 
 
-def shortened(text: str) -> str:
-    """The text, or its beginning and end with a word on how much is left out between."""
+def shortened(text: str, where: str = ", in samples.jsonl") -> str:
+    """The text, or its beginning and end with a word on how much is left out, and where it is."""
     if len(text) <= LONGEST:
         return text
     half = LONGEST // 2
     left = len(text) - 2 * half
-    return f"{text[:half]}\n[… {left:,} characters, in samples.jsonl …]\n{text[-half:]}"
+    return f"{text[:half]}\n[… {left:,} characters{where} …]\n{text[-half:]}"
 
 
 def _text(value: Any) -> str:

@@ -230,6 +230,7 @@ def warnings(analysis: Analysis) -> list[str]:
     """What a reader must know before believing a number, the gravest first."""
     study = analysis.study
     found = [f"Failed: {cell.label}: {cell.failed}" for cell in study.cells if cell.failed]
+    found += [f"Not judged: {name}: {why}" for name, why in study.unjudged.items()]
     found += [text for cell in study.cells if (text := _unfinished(cell, study))]
     found += analysis.warnings
     if any(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -13,17 +14,26 @@ from cameleer.core.page import page_template
 from cameleer.report import facts, figures, words
 from cameleer.report.analysis import AVERAGE, Analysis, Score, analyse
 from cameleer.report.answers import questions
+from cameleer.report.opinions_page import study_content
 from cameleer.report.tables import write_tables
-from cameleer.results.store import read_study
+from cameleer.results.judged import Judged
+from cameleer.results.store import Study, read_study
 
 HERE = Path(__file__).parent
 
 
-def write_report(study_folder: Path, out: Path) -> Path:
+def write_report(
+    study_folder: Path,
+    out: Path,
+    judged: Judged | None = None,
+    same: Mapping[str, str] | None = None,
+) -> Path:
     """Write report.html, table.md, table.csv, differences.csv and data.csv into `out`.
 
-    Returns the page. It reads the study's results only, so it can be written while the study still
-    runs: what is not finished shows as missing. Raises UserError where the results are broken.
+    judged: what judges and people said of the study's models, besides its own judges; same: the
+    study's names of models that they called otherwise. Returns the page. Of the study its results
+    are read only, so it can be written while the study still runs: what is not finished shows as
+    missing. Raises UserError where the results are broken.
     """
     analysis = analyse(read_study(study_folder))
     write_tables(analysis, out)
@@ -34,7 +44,9 @@ def write_report(study_folder: Path, out: Path) -> Path:
         signed=words.signed,
         interval=words.interval,
     )
-    html = shown.render(**_content(analysis, out))
+    judged = _all_judged(analysis.study, judged)
+    joined = study_content(analysis, judged, same or {}) if judged.judgements else None
+    html = shown.render(**_content(analysis, out), joined=joined)
     with replacing(page) as handle:
         handle.write(html)
     return page
@@ -71,6 +83,16 @@ def _content(analysis: Analysis, out: Path) -> dict[str, Any]:
         "trouble": facts.trouble_table(study),
         "command": f"cameleer study report {facts.relative(study.folder, out)}",
     }
+
+
+def _all_judged(study: Study, given: Judged | None) -> Judged:
+    """What the study's own judges say, and what was given."""
+    judged = Judged()
+    for folder in study.judgings:
+        judged.add(Judged.read(folder))
+    if given:
+        judged.add(given)
+    return judged
 
 
 def _figures(analysis: Analysis) -> list[Drawing]:

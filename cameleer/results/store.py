@@ -135,7 +135,8 @@ class Study:
     """A study's declaration and its cells, in the order declared.
 
     bases, references: name to a line about it; mixtures: name to its sources and their
-    conversations.
+    conversations. judgings: folders of what judges say of the models' answers, as far as they are
+    finished; unjudged: why the others failed, by judge and model.
     """
 
     folder: Path
@@ -147,6 +148,8 @@ class Study:
     benchmarks: list[str]
     cells: list[Cell]
     references: dict[str, str] = field(default_factory=dict)
+    judgings: list[Path] = field(default_factory=list)
+    unjudged: dict[str, str] = field(default_factory=dict)
 
     def of(self, base: str, mixture: str | None) -> list[Cell]:
         """The cells of a base and a mixture, one for each seed."""
@@ -174,6 +177,12 @@ def read_study(folder: Path) -> Study:
             benchmarks=list(record["benchmarks"]),
             cells=[_cell(folder, cell) for cell in record["cells"]],
             references=_abouts(record.get("references") or []),
+            judgings=[
+                found
+                for one in record.get("judgings") or []
+                if (found := _finished(folder, one["folder"]))
+            ],
+            unjudged=dict(record.get("unjudged") or {}),
         )
     except KeyError as error:
         raise UserError("is missing", file=path, field=str(error.args[0])) from None

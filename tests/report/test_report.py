@@ -8,7 +8,6 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -19,36 +18,9 @@ from cameleer.report.figures import curve
 from cameleer.report.page import write_report
 from cameleer.report.words import answer, p_value, points, signed
 from cameleer.results.store import read_study
+from tests.report.parsed import Page, require_alone, require_well_formed
 
-VOID = {"meta", "br", "img", "wbr", "path", "input", "link", "hr"}
 Make = Callable[..., Path]
-
-
-class Page(HTMLParser):
-    """Elements of a page with their attributes, its text, and whether its tags are balanced."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.open: list[str] = []
-        self.text = ""
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag not in VOID:
-            assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if "style" not in self.open:
-            self.text += data
 
 
 @pytest.fixture(scope="module")
@@ -115,16 +87,8 @@ def test_every_value_links_to_samples_that_are_there(page: Page, report: Path) -
     assert all((report.parent / link).is_file() for link in samples)
 
 
-def test_nothing_outside_the_page_is_asked_for(page: Page, report: Path) -> None:
-    for tag, attrs in page.elements:
-        assert tag not in {"script", "iframe", "object", "embed", "base", "img", "link"}
-        for name, value in attrs.items():
-            if not name.startswith("xmlns") and name not in {"aria-label", "title"}:
-                assert "//" not in (value or ""), (tag, name, value)
-            assert not name.startswith("on")
-    css = "".join(re.findall(r"<style>(.*?)</style>", report.read_text(), re.DOTALL))
-    assert "@import" not in css
-    assert "url(" not in css
+def test_nothing_outside_the_page_is_asked_for(report: Path) -> None:
+    require_alone(report.read_text())
 
 
 def test_model_text_is_shown_and_never_obeyed(page: Page, report: Path) -> None:
@@ -134,17 +98,10 @@ def test_model_text_is_shown_and_never_obeyed(page: Page, report: Path) -> None:
     assert "<script" not in report.read_text().lower()
 
 
-def test_the_page_is_well_formed_and_accessible(page: Page) -> None:
-    assert page.open == []
-    tags = [tag for tag, _ in page.elements]
-    assert tags.count("table") == tags.count("caption")
-    assert all("scope" in attrs for tag, attrs in page.elements if tag == "th")
-    ids = [attrs["id"] for _, attrs in page.elements if "id" in attrs]
-    assert len(ids) == len(set(ids))
+def test_the_page_is_well_formed_and_accessible(page: Page, report: Path) -> None:
+    require_well_formed(report.read_text())
     pictures = [attrs for _, attrs in page.elements if attrs.get("role") == "img"]
-    own = [attrs for attrs in pictures if attrs.get("class") == "card"]
-    assert len(own) == 3
-    assert all(len(attrs["aria-label"] or "") > 40 for attrs in own)
+    assert len([attrs for attrs in pictures if attrs.get("class") == "card"]) == 3
 
 
 def test_answers_are_the_same_items_for_all_models_and_drawn_by_seed(
