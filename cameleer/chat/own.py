@@ -23,15 +23,28 @@ class OwnTemplate:
         self.tokenizer = tokenizer
         self.start = _own_start(tokenizer)
 
-    def opened(self, message: str) -> str:
+    def opened(self, message: str, system: str = "") -> str:
         """A user's message up to where the answer begins, without the token that texts start with.
 
         The tokenizer puts that one in front of every text, so that it would stand there twice.
+        system: a message before it, in place of the template's own. Raises UserError for a template
+        that takes none.
         """
-        messages = [{"role": "user", "content": message}]
-        text: str = self.tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=True
-        )
+        from jinja2 import TemplateError  # slow to import, and the tokenizer needs it only here
+
+        messages = [{"role": "system", "content": system}] if system else []
+        messages += [{"role": "user", "content": message}]
+        try:
+            text: str = self.tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=True
+            )
+        except TemplateError as error:
+            if not system:
+                raise
+            raise UserError(
+                f"the model's own chat template takes no system message: {error}",
+                hint="put what it says into the user's message, or name another template",
+            ) from None
         return text.removeprefix(self.start)
 
 

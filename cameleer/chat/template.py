@@ -63,10 +63,12 @@ class Template:
         )
         return text + self.headers["assistant"] if cue else text
 
-    def opened(self, message: str) -> str:
-        """A user's message, white space and all, up to where the answer to it begins."""
+    def opened(self, message: str, system: str = "") -> str:
+        """A user's message, white space and all, up to where the answer to it begins; system: a
+        message before it."""
+        before = [Message("system", system)] if system else []
         # The end token closes an answer only, and there is none yet.
-        return self.prefix([Message("user", message)], "", cue=True)
+        return self.prefix([*before, Message("user", message)], "", cue=True)
 
     def _parts(self, message: Message, eos: str) -> tuple[str, str, str]:
         footer = self.footers[message.role].replace("{eos}", eos)

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
-import typer
+from cameleer.cli import auditing, judging, replay
+from cameleer.cli.options import group
 
-app = typer.Typer(help="Judge models: which of two answers is better, and is the judge to be trusted?", no_args_is_help=True)
+app = group("Judge models: which of two answers is better, and is the judge to be trusted?")
+
+app.command("ls")(judging.ls)
+app.command("run")(judging.run)
+app.command("replay")(replay.replay)
+app.command("audit")(auditing.audit)
+app.command("correct")(auditing.correct)

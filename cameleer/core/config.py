@@ -1,8 +1,10 @@
-"""Typed configuration: YAML and dotted overrides read into pydantic models that forbid typos."""
+"""Typed configuration: YAML, TOML and dotted overrides, read into models that forbid typos."""
 
 from __future__ import annotations
 
 import difflib
+import re
+import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -46,6 +48,29 @@ def load_config(path: Path, model: type[Model], overrides: Sequence[str] = ()) -
         return model.model_validate(values)
     except ValidationError as error:
         raise _as_user_error(error, model, path, lines) from None
+
+
+def load_toml(path: Path, model: type[Model]) -> Model:
+    """Read a TOML file into `model`.
+
+    Raises UserError naming file, line and field for broken TOML, an unknown or a wrong field.
+    """
+    values = read_toml(path)
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise _as_user_error(error, model, path, _toml_lines(read_text(path))) from None
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The values of a TOML file; a syntax error names its line."""
+    try:
+        return tomllib.loads(read_text(path))
+    except tomllib.TOMLDecodeError as error:
+        said, _, where = str(error).partition(" (at ")
+        line = re.match(r"line (\d+)", where)
+        about = f"broken TOML: {said[0].lower()}{said[1:]}"
+        raise UserError(about, file=path, line=int(line[1]) if line else None) from None
 
 
 def read_options(
@@ -102,6 +127,19 @@ def _lines(
         for index, value in enumerate(node.value):
             yield (*path, str(index)), value.start_mark.line + 1
             yield from _lines(value, file, (*path, str(index)))
+
+
+def _toml_lines(text: str) -> Lines:
+    """The line of each `key =` and `[table]`, as far as they are written plainly."""
+    table: tuple[str, ...] = ()
+    found: Lines = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        if header := re.fullmatch(r"\[([\w.-]+)\]\s*(#.*)?", line):
+            table = tuple(header[1].split("."))
+            found.setdefault(table, number)
+        elif key := re.match(r"([\w.-]+)\s*=", line):
+            found.setdefault((*table, *key[1].split(".")), number)
+    return found
 
 
 def _as_user_error(

@@ -27,8 +27,8 @@ class Request:
     "last": of its last token right after the prompt (arXiv 2306.04751's code scores " A" … " D"
     so); "sum": of all its tokens, where the tokens of a choice are those that the tokenizer makes
     of prompt + choice beyond those that it makes of the prompt.
-    text, cue, format: what the prompt was made of, for servers that put the chat template around
-    a message themselves.
+    text, cue, format, system: what the prompt was made of, for servers that put the chat template
+    around messages themselves; system: what stands before the user's message, "" for nothing.
     clip: where the context has no room for max_new_tokens, as many as it has room for will do, and
     an output that fills them ends by `length`; without it, by CONTEXT, which is counted. A prompt
     that leaves no room at all is answered with "" and TOO_LONG, which is counted and warned of.
@@ -50,6 +50,7 @@ class Request:
     cue: str = ""
     format: Format = "plain"
     clip: bool = False
+    system: str = ""
 
 
 class Engine(Protocol):

@@ -122,6 +122,16 @@ class OpenAIEngine:
         """What was sent and spent, in a few words."""
         return self.server.status()
 
+    def kept(self, requests: Sequence[Request]) -> dict[str, Answer]:
+        """The answers that are on the disk already, by key; nothing is sent."""
+        self.server.end = UserError("nothing is to be sent")
+        try:
+            asked = {request.key: self._run(self._answer(request)) for request in requests}
+            wait_for(asked.values())
+            return {key: own.result() for key, own in asked.items() if own.exception() is None}
+        finally:
+            self.server.end = None
+
     def close(self) -> None:
         """End the thread that asks."""
         self._run(self.server.http.aclose()).result()
@@ -189,12 +199,13 @@ class OpenAIEngine:
         text, cue = (request.text, request.cue) if request.text else (request.prompt, "")
         if request.format == "plain":
             text, cue = request.prompt, ""
+        before = [_message("system", request.system)] if request.system else []
         if cue and self.options.cue == "prefix":
-            messages = [_message("user", text), _message("assistant", cue)]
+            messages = [*before, _message("user", text), _message("assistant", cue)]
             opened = {"add_generation_prompt": False, "continue_final_message": True}
             return {"messages": messages, **opened}
         space = "\n" if cue and not text[-1:].isspace() else ""
-        return {"messages": [_message("user", text + space + cue)]}
+        return {"messages": [*before, _message("user", text + space + cue)]}
 
     def _most(self, request: Request, new: int) -> tuple[int, int]:
         """Tokens that a request can cost; no tokenizer makes more of a prompt than its bytes."""

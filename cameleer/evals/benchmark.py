@@ -45,11 +45,13 @@ class Reviewer:
 
     kind: "label" is a classifier, which says the probability of its label 1; "yes" a language
     model, which says that of " yes" coming next. model: hub id or folder that is taken by default.
+    judge: the name by which `judge ls` lists it, "" for one that it does not list.
     """
 
     about: str
     kind: Literal["label", "yes"]
     model: str
+    judge: str = ""
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ from cameleer.results.records import Format
 
 
 class Opens(Protocol):
-    """A chat template, as far as a prompt of one message needs it."""
+    """A chat template, as far as a prompt needs it."""
 
-    def opened(self, message: str) -> str:
-        """A user's message, up to where the answer to it begins."""
+    def opened(self, message: str, system: str = "") -> str:
+        """A user's message, up to where the answer to it begins; system: a message before it."""
 
 
 def template_for(name: str, tokenizer: Any) -> Opens:
