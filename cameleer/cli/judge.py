@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cameleer.cli import auditing, judging, replay
+from cameleer.cli import auditing, compare, judging, replay
 from cameleer.cli.options import group
 
 app = group("Judge models: which of two answers is better, and is the judge to be trusted?")
@@ -12,3 +12,4 @@ app.command("run")(judging.run)
 app.command("replay")(replay.replay)
 app.command("audit")(auditing.audit)
 app.command("correct")(auditing.correct)
+app.command("compare")(compare.compare)
