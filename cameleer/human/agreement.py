@@ -129,6 +129,13 @@ def report(rows: Sequence[Rated], rule: Rule = "fixed") -> Report:
     blank = sum(not row.answered for row in kept)
     if blank:
         notes.append(f"{blank} rows that hold no answer count as answers that are not acceptable")
+    if rule == "paper":
+        notes += [
+            f"'{short}' is part of the name '{long}', so that it also wins what that one wins"
+            for pair in by_pair
+            for short, long in (pair, pair[::-1])
+            if short in long
+        ]
     return Report(
         rule,
         {**_counts(rows, kept), "repeats": len(again)},

@@ -316,6 +316,10 @@ def test_a_name_within_a_name_is_told_apart_by_the_fixed_rule(tmp_path: Path) ->
         sheet.add(index, f"t{index}", ("tulu", "tulu_65B"), 0, (True, True), "bob", 90 + index)
     _, rows = read_ratings(sheet.write(tmp_path / "names.csv"))
     (paper,), (fixed,) = report(rows, "paper").pairs, report(rows).pairs
+    assert report(rows, "paper").notes == [
+        "'tulu' is part of the name 'tulu_65B', so that it also wins what that one wins"
+    ]
+    assert report(rows).notes == []
     assert paper.verdicts["a_wins"].value == paper.verdicts["b_wins"].value == 1
     assert paper.agreement["strict"].value == 1
     assert fixed.verdicts["a_wins"].value == fixed.verdicts["b_wins"].value == 0.5

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -150,6 +152,25 @@ def test_judgements_of_one_item_are_not_many() -> None:
     narrow, wide = (strengths(given).models["y"] for given in (once, often))
     assert wide.value == pytest.approx(narrow.value, rel=0.05)
     assert wide.high - wide.low > 0.95 * (narrow.high - narrow.low)
+
+
+@pytest.mark.real_data
+def test_gpt_4s_verdicts_put_models_in_the_leaderboards_order(real_data: Path) -> None:
+    given = []
+    for file in sorted((real_data / "eval/alpaca_eval/results").glob("*/*_gpt4/annotations.json")):
+        for n, row in enumerate(json.loads(file.read_text())):
+            if row["preference"] is not None:  # 0 was a draw once
+                preference = float(row["preference"]) or 1.5
+                given.append(verdict("text_davinci_003", file.parts[-3], preference, n, "gpt4"))
+    found = strengths(given)
+    assert list(found.models) == [
+        "gpt4", "tulu-2-dpo-7b", "vicuna-13b", "phi-2-sft", "text_davinci_003", "alpaca-7b",
+        "text_davinci_001",
+    ]  # fmt: skip
+    # 761 wins and 32 losses of GPT-4: the plain log odds, a little less for the penalty.
+    apart = found.models["gpt4"].value - found.models["text_davinci_003"].value
+    assert apart == pytest.approx(math.log(761 / 32), abs=0.15)
+    assert found.notes == []
 
 
 def test_nothing_to_compare() -> None:
