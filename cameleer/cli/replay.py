@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -97,6 +98,7 @@ def _splitter(tokenizer: str | None) -> tuple[Callable[[str], Sequence[Hashable]
 
     loaded = load_tokenizer(tokenizer)
 
+    @cache  # the reference's answers are asked for with every model
     def split(text: str) -> list[int]:
         ids: list[int] = loaded(text, add_special_tokens=False, verbose=False)["input_ids"]
         return ids
