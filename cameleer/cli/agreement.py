@@ -29,7 +29,7 @@ class Form(StrEnum):
 
 
 Table = Annotated[
-    Path, typer.Argument(help="Ratings as CSV, JSON or JSON lines, or a folder of judgements.")
+    Path, typer.Argument(help="Ratings as CSV, Excel workbook or JSON (lines), or a folder.")
 ]
 FormOption = Annotated[
     Form | None,
