@@ -52,9 +52,9 @@ class Settings(Config):
 
     name: str
     guidelines: str
-    overlap: float = Field(0.2, ge=0, le=1)
-    repeats: int = Field(5, ge=0)
-    target: float | None = Field(None, gt=0, lt=0.5)
+    overlap: float = Field(default=0.2, ge=0, le=1)
+    repeats: int = Field(default=5, ge=0)
+    target: float | None = Field(default=None, gt=0, lt=0.5)
     seed: int = 42
 
 
@@ -181,7 +181,7 @@ def new_campaign(
     chosen = _pairs(pairs or given, matched.asked)
     rows = _compared(matched, chosen, items, seed)
     rows += _practised(practice)
-    counts = dict(matched.counts)
+    counts = dict(+matched.counts)  # those that are not 0
     text = "".join(to_json(row) + "\n" for row in rows)
     fingerprint = _hash(text)
     if not _require_free(folder, fingerprint, settings):
@@ -278,12 +278,14 @@ def _row(asked: Asked, a: str, b: str, counts: Counter[str]) -> dict[str, Any]:
 
 def _practised(file: Path | None) -> list[dict[str, Any]]:
     """The practice items as rows."""
-    found = [(None, row) for row in PRACTICE] if file is None else list(read_jsonl(file))
+    found: list[tuple[int | None, dict[str, Any]]] = [(None, row) for row in PRACTICE]
+    if file is not None:
+        found = [*read_jsonl(file)]
     texts = ("prompt", "completion_a", "completion_b")
     rows = []
     for number, (line, row) in enumerate(found):
         good = {key: value for key, value in row.items() if key not in texts}
-        made = {"key": f"practice/{number}", "a": "", "b": "", "practice": good}
+        made: dict[str, Any] = {"key": f"practice/{number}", "a": "", "b": "", "practice": good}
         made |= {name: row.get(name) for name in texts}
         _instance(number, made, file or Path(ITEMS), line)
         rows.append(made)
@@ -296,7 +298,7 @@ def _numbered(items: Path) -> Iterable[tuple[int, tuple[int, dict[str, Any]]]]:
 
 def _instance(index: int, row: dict[str, Any], file: Path, line: int | None) -> Instance:
     """The instance that a row of items.jsonl stands for."""
-    texts = {}
+    texts: dict[str, Any] = {}
     for name in ("key", "prompt", "a", "b", "completion_a", "completion_b"):
         texts[name] = row.get(name)
         if not isinstance(texts[name], str):
@@ -307,7 +309,12 @@ def _instance(index: int, row: dict[str, Any], file: Path, line: int | None) -> 
 
 
 def _practice(row: dict[str, Any], file: Path, line: int | None) -> Practice:
-    kinds = {"a_acceptable": bool, "b_acceptable": bool, "preferences": list, "told": str}
+    kinds: dict[str, type] = {
+        "a_acceptable": bool,
+        "b_acceptable": bool,
+        "preferences": list,
+        "told": str,
+    }
     for name, kind in kinds.items():
         if not isinstance(row.get(name), kind):
             what = {bool: "neither true nor false", list: "no list", str: "no text"}[kind]

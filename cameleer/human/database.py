@@ -173,8 +173,10 @@ def open_database(campaign: Campaign, url: str | None = None, clock: Clock | Non
     options = {"clock": clock or Clock(), "writer": threading.Lock()}
     engine = _engine(where, options)
     with writing(engine) as connection:
+        _check(connection, campaign, where.render_as_string(hide_password=True))
         metadata.create_all(connection)
-        _claim(connection, campaign, where.render_as_string(hide_password=True))
+        _state(connection, campaign)
+        mark_clock(connection)
     return engine
 
 
@@ -274,7 +276,8 @@ def _in_our_words(error: Exception) -> UserError | None:
     lost = getattr(error, "connection_invalidated", False) or state[:2] in ("08", "28", "3D", "57")
     signs = ("connection", "readonly", "disk I/O", "unable to open", "not a database", "malformed")
     if lost or any(sign in said for sign in signs):
-        return UnavailableError(f"the database cannot be used: {said}", hint=_AGAIN)
+        hint = "nothing was written; check that it is there, then try again"
+        return UnavailableError(f"the database cannot be used: {said}", hint=hint)
     return None
 
 
@@ -365,23 +368,28 @@ def _use_wal(path: Path) -> None:
         raise UserError("SQLite cannot keep its log beside this file", file=path, hint=hint)
 
 
-def _claim(connection: Connection, campaign: Campaign, where: str) -> None:
-    """Check that the database is this campaign's and of our version, or make it so if it is new."""
-    rows = connection.execute(sql.select(facts.c.name, facts.c.value))
-    held = {row.name: row.value for row in rows}
-    ours = {"schema": SCHEMA, "campaign": campaign.fingerprint}
-    if held.get("schema", SCHEMA) != SCHEMA:
-        hint = "use the version of cameleer that made it"
+def _check(connection: Connection, campaign: Campaign, where: str) -> None:
+    """Raise UserError unless the database is empty, or this campaign's and of our version."""
+    tables = sql.inspect(connection).get_table_names()
+    if not tables:
+        return
+    hint = "each campaign has a database of its own"
+    if facts.name not in tables:
+        raise UserError(f"the database {where} holds tables of something else", hint=hint)
+    held = {row.name: row.value for row in connection.execute(sql.select(facts))}
+    if held["schema"] != SCHEMA:
         other = f"has tables of version {held['schema']}, this is version {SCHEMA}"
+        hint = "use the version of cameleer that made it"
         raise UserError(f"the database {where} {other}", hint=hint)
-    if held.get("campaign", campaign.fingerprint) != campaign.fingerprint:
-        hint = "each campaign has a database of its own"
+    if held["campaign"] != campaign.fingerprint:
         raise UserError(f"the database {where} holds another campaign's ratings", hint=hint)
-    ours["wanted"] = str(campaign.expected_ratings)
-    for name in ours.keys() & held.keys():
-        same = sql.update(facts).where(facts.c.name == name).values(value=ours[name])
-        connection.execute(same)
-    fresh = [{"name": name, "value": ours[name]} for name in sorted(ours.keys() - held.keys())]
-    if fresh:
-        connection.execute(sql.insert(facts), fresh)
-    mark_clock(connection)
+
+
+def _state(connection: Connection, campaign: Campaign) -> None:
+    """Write down what the database is; how many ratings are wanted follows the settings."""
+    wanted = str(campaign.expected_ratings)
+    ours = {"schema": SCHEMA, "campaign": campaign.fingerprint, "wanted": wanted}
+    connection.execute(sql.delete(facts))
+    connection.execute(
+        sql.insert(facts), [{"name": name, "value": value} for name, value in ours.items()]
+    )
