@@ -122,14 +122,29 @@ def _next(matrix: Matrix) -> list[str]:
 
 def _everywhere(matrix: Matrix) -> list[str]:
     """Whether one mixture is best at everything."""
-    leaders = [(name, matrix.leader(name)) for name in matrix.benchmarks]
+    alike = [name for name in matrix.benchmarks if _alike(matrix, name)]
+    leaders = [(name, matrix.leader(name)) for name in matrix.benchmarks if name not in alike]
     if len(matrix.tuned) < 2 or len(leaders) < 2 or any(row is None for _, row in leaders):
         return []
+    return [*_won(matrix, leaders), *([f"On {listed(alike)} all score alike."] if alike else [])]
+
+
+def _alike(matrix: Matrix, name: str) -> bool:
+    """Whether all mixtures have one score, as where nobody solves anything."""
+    scores = [row.scores[name] for row in matrix.tuned]
+    return len({score.estimate.value if score else None for score in scores}) == 1
+
+
+def _won(matrix: Matrix, leaders: list[tuple[str, Row | None]]) -> list[str]:
+    """Who is best at what, and whether somebody may be best at all of it."""
     won: dict[str, list[str]] = {}
     for name, row in leaders:
         won.setdefault(row.label if row else "", []).append(name)
     if len(won) == 1:
-        return [f"{next(iter(won))} has the best score of the mixtures on every benchmark."]
+        where = (
+            "every benchmark" if len(leaders) == len(matrix.benchmarks) else listed(*won.values())
+        )
+        return [f"{next(iter(won))} has the best score of the mixtures on {where}."]
     by_name = "; ".join(f"{label} on {listed(names)}" for label, names in won.items())
     standing = unbeaten(matrix)
     if not standing:
