@@ -250,7 +250,9 @@ def _compared(
         there = [set(pair) <= asked.completions.keys() for pair in pairs]
         for pair, both in zip(pairs, there, strict=True):
             if not both and set(pair) & asked.completions.keys():
-                counts["answers that the other model of a pair has none to"] += 1
+                counts[
+                    "answers left out: the other model of a pair has none to the same prompt"
+                ] += 1
         if any(there):
             taken.append(asked)
     if not taken:

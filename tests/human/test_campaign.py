@@ -63,7 +63,9 @@ def test_what_does_not_match_is_counted(tmp_path: Path, files: dict[str, Path]) 
     made = new_campaign(tmp_path / "out", files, [("a", "b"), ("a", "c")])
     assert Counter((one.a, one.b) for one in made.rated) == {("a", "b"): 5, ("a", "c"): 4}
     # prompt 4 has no answer by c, prompt 9 none by a
-    assert made.counts == {"answers that the other model of a pair has none to": 2}
+    assert made.counts == {
+        "answers left out: the other model of a pair has none to the same prompt": 2
+    }
     assert [one.key for one in made.rated[:4]] == ["alpaca_eval/0"] * 2 + ["alpaca_eval/1"] * 2
 
 
@@ -92,7 +94,7 @@ def test_json_lines_match_by_id_and_by_prompt(tmp_path: Path) -> None:
     assert made.counts == {
         "keys that name another prompt elsewhere": 1,
         "second answers of a model to a prompt": 1,
-        "answers that the other model of a pair has none to": 1,
+        "answers left out: the other model of a pair has none to the same prompt": 1,
     }
 
 
@@ -445,4 +447,6 @@ def test_alpaca_evals_outputs(tmp_path: Path, real_data: Path) -> None:
     by_prompt = {row["instruction"]: row["output"] for row in rows}
     draw = random.Random(0).sample([one for one in made.rated if one.b == "vicuna-7b"], 50)
     assert all(one.completion_b == by_prompt[one.prompt] for one in draw)
-    assert made.counts["answers that the other model of a pair has none to"] == 2
+    assert (
+        made.counts["answers left out: the other model of a pair has none to the same prompt"] == 2
+    )
