@@ -11,6 +11,7 @@ from cameleer.results.opinions import ALIKE, CONTRARY, Alike, Opinions, Pair
 from cameleer.results.rankings import FEWEST, Correlation, chance_of_equal
 
 NAMED = 3  # contrary pairs that the answer names
+TELLING = 6  # models, of which one in 720 pairs of rankings is equal by chance
 
 
 def titled(measure: Measure) -> str:
@@ -27,7 +28,7 @@ def answer(opinions: Opinions) -> list[str]:
     paragraphs = [
         [*_firsts(opinions.measures), *_leads(opinions)],
         _contradictions(opinions),
-        [_in_words(opinions, one) for one in opinions.alike],
+        _correlations(opinions),
         _meetings(opinions),
     ]
     return [" ".join(sentences) for sentences in paragraphs if sentences]
@@ -114,26 +115,36 @@ def _contradiction(pair: Pair) -> str:
     return ", but ".join(f"{order} by {listed(names)}" for order, names in sides.items())
 
 
-def _in_words(opinions: Opinions, one: Alike) -> str:
-    """What a rank correlation tells, and what so few models cannot."""
-    first, second = (subject(opinions.measure(name)) for name in (one.first, one.second))
-    both = f"{capital(first)} and {second}"
+def _correlations(opinions: Opinions) -> list[str]:
+    """What rank correlations tell, and what so few models cannot: a sentence for each kind."""
+    by_kind: dict[str, list[str]] = {}
+    for one in opinions.alike:
+        by_kind.setdefault(_conclusion(one), []).append(_correlation(opinions, one))
+    return [f"{kind}: {'; '.join(which)}." for kind, which in by_kind.items()]
+
+
+def _conclusion(one: Alike) -> str:
     if one.n < FEWEST:
-        return f"{both} have {counted(one.n, 'model')} in common: too few to compare rankings."
+        return "Too few models in common to compare rankings"
     if one.kendall is None:
-        return f"{both} cannot be correlated: one of them puts all {one.n} models level."
-    found = one.kendall
-    text = (
-        f"{both} rank {one.n} models with Kendall's τ {decimal(found.value)} "
-        f"(95 % interval {span(found)}): "
+        return "Not to be compared, as one of them puts all models level"
+    if one.kendall.low > 0:
+        return "Rankings more alike than chance makes them"
+    if one.kendall.high < 0:
+        return "Rankings more opposite than chance makes them"
+    return "Too few models to say whether they rank alike"
+
+
+def _correlation(opinions: Opinions, one: Alike) -> str:
+    names = [subject(opinions.measure(name)) for name in (one.first, one.second)]
+    over = counted(one.n, "model")
+    if one.kendall is not None:
+        over = f"Kendall's τ {decimal(one.kendall.value)}, {span(one.kendall)}, over {over}"
+    once = (
+        f", which come in the very same order by chance once in {round(1 / chance_of_equal(one.n))}"
     )
-    if found.low > 0:
-        return text + "more alike than chance makes them."
-    if found.high < 0:
-        return text + "more in opposite orders than chance makes them."
-    once = round(1 / chance_of_equal(one.n))
-    few = f", as {one.n} models come in the very same order by chance once in {once}"
-    return text + f"too few models to say whether they rank alike{few if one.n < 6 else ''}."
+    few = FEWEST <= one.n < TELLING and one.kendall is not None
+    return f"{listed(names)} ({over}{once if few else ''})"
 
 
 def _meetings(opinions: Opinions) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cameleer.core.drawing import INK, Drawing, svg
@@ -11,7 +11,7 @@ from cameleer.core.text import visible
 from cameleer.report.answers import shortened
 from cameleer.report.facts import Table
 from cameleer.report.opinions import capital, decimal, span, subject, titled
-from cameleer.report.words import MISSING, counted, interval, p_value, points, signed
+from cameleer.report.words import MISSING, counted, interval, points, signed
 from cameleer.results.disputes import Dispute, Meeting
 from cameleer.results.judged import Judged
 from cameleer.results.measures import Measure
@@ -37,7 +37,6 @@ class Cell:
     value: str
     interval: str = ""
     rank: str = ""
-    more: str = ""
     first: bool = False
 
 
@@ -69,38 +68,36 @@ def columns(opinions: Opinions) -> list[tuple[str, str]]:
         if measure.kind == "benchmarks":
             names = next(iter(measure.runs.values()))[0]
             found.append((titled(measure), f"average of {', '.join(names)}"))
-        else:
-            against = f"against {measure.hub}" if measure.hub else "against the others"
-            kind = "judge, " if measure.kind == "judge" else ""
-            found.append((titled(measure), f"{kind}win rate {against}"))
+            continue
+        against = f"against {measure.hub}" if measure.hub else "against the others"
+        kind = "judge, " if measure.kind == "judge" else ""
+        found.append((titled(measure), f"{kind}win rate {against}"))
+        if measure.adjusted:
+            found.append((f"{titled(measure)}, lengths equal", "the same, were answers as long"))
     return found + ([("accepted", "by people")] if opinions.accepted else [])
 
 
 def rows(opinions: Opinions) -> list[tuple[str, list[Cell]]]:
     """Each model with its cells, one for each column."""
     return [
-        (model, [*(_cell(one, model) for one in opinions.measures), *_accepted(opinions, model)])
+        (model, [cell for one in opinions.measures for cell in _cells(one, model)]
+         + ([_cell(opinions.accepted.get(model))] if opinions.accepted else []))
         for model in opinions.models
-    ]
+    ]  # fmt: skip
 
 
-def _cell(measure: Measure, model: str) -> Cell:
-    value, rank = measure.value(model), measure.rank(model)
-    if value is None or rank is None:
-        return Cell(MISSING)
-    ranked = f"{rank} of {len(measure.runs)}"
-    if model == measure.hub:
-        return Cell(points(value), "by definition", ranked, first=rank == 1)
-    adjusted = measure.adjusted.get(model)
-    more = f"{points(adjusted.value)} ({interval(adjusted)})" if adjusted else ""
-    return Cell(points(value), interval(measure.estimates[model]), ranked, more, rank == 1)
+def _cells(measure: Measure, model: str) -> list[Cell]:
+    hub, rank = model == measure.hub, measure.rank(model)
+    own = Cell(points(0.5), "by definition") if hub else _cell(measure.estimates.get(model))
+    if rank is not None:
+        own = replace(own, rank=f"{rank} of {len(measure.runs)}", first=rank == 1)
+    if not measure.adjusted:
+        return [own]
+    return [own, Cell(own.value, own.interval) if hub else _cell(measure.adjusted.get(model))]
 
 
-def _accepted(opinions: Opinions, model: str) -> list[Cell]:
-    if not opinions.accepted:
-        return []
-    found = opinions.accepted.get(model)
-    return [Cell(points(found.value), interval(found)) if found else Cell(MISSING)]
+def _cell(found: Estimate | None) -> Cell:
+    return Cell(points(found.value), interval(found)) if found else Cell(MISSING)
 
 
 def pair_table(opinions: Opinions) -> Table:
@@ -117,8 +114,8 @@ def pair_table(opinions: Opinions) -> Table:
         for pair in pairs
     ]
     return Table(
-        "Differences between models in points, 95 % intervals in brackets, p after Holm's "
-        "correction over all of this table; ▲ and ▼ are detectable",
+        "Differences between models in points, 95 % intervals in brackets; ▲ and ▼ are detectable "
+        "after Holm's correction over all of this table",
         ["models", *map(titled, opinions.measures), "together"],
         shown,
         ("together",),
@@ -130,16 +127,15 @@ def _difference(one: Difference | None) -> str:
         return MISSING
     moved = one.paired.difference
     mark = "" if not one.detectable else "▲ " if moved > 0 else "▼ "
-    p = p_value(one.p_holm)
-    return f"{mark}{signed(moved)} ({interval(one.paired)}), p {p}"
+    return f"{mark}{signed(moved)} ({interval(one.paired)})"
 
 
 def _verdict(pair: Pair) -> str:
     if pair.verdict == CONTRARY:
-        return "contrary, detectably"
+        return "contrary"
     if pair.verdict == ALIKE:
-        return "same order, detectably"
-    return "same order, not all detectable" if pair.same_sign else "other order, not detectable"
+        return "same order"
+    return "same order, not all sure" if pair.same_sign else "open"
 
 
 def alike_table(opinions: Opinions) -> Table:
