@@ -7,6 +7,7 @@ Expiry goes by campaign time (`database.now`), which setting a clock does not mo
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 import secrets
 import threading
@@ -274,10 +275,8 @@ def _count(connection: Connection, limits: dict[str, int]) -> None:
     held = {row.key: row for row in rows}
     full = [row.until - time for key, row in held.items() if row.made >= limits[key]]
     if full:
-        minutes = int(max(full) / 60) + 1
-        raise LoginError(
-            "too many attempts", wait=max(full), hint=f"try again in {minutes} minutes"
-        )
+        hint = f"try again in {math.ceil(max(full) / 60)} min"
+        raise LoginError("too many attempts", wait=max(full), hint=hint)
     for key in limits:
         if key in held:
             more = sql.update(attempts).where(attempts.c.key == key)

@@ -62,9 +62,8 @@ PRACTICE: list[dict[str, Any]] = [
         "b_acceptable": False,
         "preferences": [-2],
         "told": (
-            "8 − 2 is 6. The second way of answering is longer, friendlier and laid out in steps, "
-            "but its result is wrong, so it is not acceptable, and the short answer is clearly "
-            "better."
+            "8 − 2 is 6. The longer answer is friendlier and laid out in steps, but its result is "
+            "wrong, so it is not acceptable, and the short one is clearly better."
         ),
     },
     {
