@@ -124,6 +124,8 @@ def run(
 
 def result_rows(result: dict[str, Any]) -> list[dict[str, str]]:
     """The table of a judging."""
+    from cameleer.evals.judge.plan import money
+
     rows = [
         _rate(f"{result['b']} wins against {result['a']}", result["win_rate"]),
         _rate("the same, were the answers as long", result["length_controlled"]),
@@ -134,7 +136,7 @@ def result_rows(result: dict[str, Any]) -> list[dict[str, str]]:
     ]
     if both := result["both_orders"]:
         rows.append(_rate("other winner in the other order", both["flips"]))
-    cost = "" if result["dollars"] is None else f", ${result['dollars']:.2f}"
+    cost = "" if result["dollars"] is None else f", {money(result['dollars'])}"
     tokens = f"{result['prompt_tokens']:,} tokens in, {result['new_tokens']:,} out"
     rows.append(_row("requests", f"{result['requests']}: {tokens}{cost}"))
     return rows

@@ -42,6 +42,20 @@ def test_texts_start_once(tiny_tokenizer: Any, start: bool) -> None:
     assert rendered.count(0) == 1
 
 
+def test_a_system_message_stands_before_it(tiny_tokenizer: Any) -> None:
+    tokenizer = with_template(tiny_tokenizer, start=True)
+    assert OwnTemplate(tokenizer).opened("Hi", "Be kind.") == "[Be kind.][Hi]>"
+
+
+def test_a_template_that_takes_no_system_message_is_told(tiny_tokenizer: Any) -> None:
+    tokenizer = with_template(tiny_tokenizer, start=True)
+    refusing = "{% if messages[0].role == 'system' %}{{ raise_exception('none') }}{% endif %}"
+    tokenizer.chat_template = refusing + TEMPLATE
+    assert OwnTemplate(tokenizer).opened("Hi") == "[Hi]>"
+    with pytest.raises(UserError, match="takes no system message: none"):
+        OwnTemplate(tokenizer).opened("Hi", "Be kind.")
+
+
 def test_without_one_there_is_no_fall_back(tiny_tokenizer: Any) -> None:
     with pytest.raises(UserError, match="no chat template of its own"):
         OwnTemplate(tiny_tokenizer)

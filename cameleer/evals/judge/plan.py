@@ -50,7 +50,7 @@ class Plan:
     def _cost(self) -> str:
         if self.dollars is None:
             return ""
-        expected, most = (f"${amount:.2f}" for amount in self.dollars)
+        expected, most = map(money, self.dollars)
         return f"at most {most}" if expected == most else f"about {expected}, at most {most}"
 
     def _time(self) -> str:
@@ -65,12 +65,17 @@ class Plan:
         if requests is not None and self.left > requests:
             return f"{self.left} requests are to be sent, max_requests stops at {requests}; {on}"
         if dollars is not None and self.dollars and self.dollars[1] > dollars:
-            return f"it may cost ${self.dollars[1]:.2f}, max_dollars stops at ${dollars:g}; {on}"
+            return f"it may cost {money(self.dollars[1])}, max_dollars stops at ${dollars:g}; {on}"
         return ""
 
     def facts(self) -> dict[str, Any]:
         """The same for `--json`."""
         return asdict(self) | {"left": self.left}
+
+
+def money(dollars: float) -> str:
+    """An amount as people read it, small ones too."""
+    return f"${dollars:.2f}" if dollars >= 1 else f"${dollars:.2g}"
 
 
 def planned(

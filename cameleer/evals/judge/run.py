@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import Field
 
+from cameleer.chat.own import OWN
 from cameleer.core.artifact import SCRATCH, Stage
 from cameleer.core.config import Config
 from cameleer.core.console import note, warn
@@ -61,7 +62,7 @@ def answers_of(given: str, data: Path | None = None) -> Outputs:
     folder, such as `text_davinci_003`. Raises UserError for anything else.
     """
     path = Path(given).expanduser()
-    if path.exists() or "/" in given:
+    if path.exists() or "/" in given or path.suffix == ".json":
         return read_outputs(path)
     try:
         results = locate(data, "eval", "alpaca_eval", alpaca_eval.NATIVE) / "results"
@@ -219,11 +220,11 @@ def _template(judging: Judging, engine: Engine) -> Opens | None:
     tokenizer, named = getattr(engine, "tokenizer", None), judging.spec.template
     if named:
         return template_for(named, tokenizer)
-    if getattr(judging.chosen.options, "api", None) == "completions" or (
-        tokenizer is not None and not isinstance(judging.chosen.options, Limits)
-    ):
-        return template_for("own", tokenizer)
-    return None
+    if getattr(judging.chosen.options, "api", None) == "completions":
+        hint = "give --template, or leave the API to the server (api=chat)"
+        raise UserError("completions have no chat template of their own", hint=hint)
+    local = tokenizer is not None and not isinstance(judging.chosen.options, Limits)
+    return template_for(OWN, tokenizer) if local else None
 
 
 def _tell(told: Plan) -> None:

@@ -34,7 +34,7 @@ from cameleer.evals.judge.run import (
 from cameleer.evals.judge.spec import pairwise_judge
 from cameleer.results.judgements import read_judgements, tally
 from cameleer.results.records import Answer
-from tests.engines.api_server import ApiServer, Body, api_server, chat
+from tests.engines.api_server import ApiServer, Body, api_server, chat, completion
 from tests.killing import Killed
 from tests.stand_in import StandIn
 
@@ -225,6 +225,20 @@ def test_probabilities_of_letters(
     assert result["discrete_win_rate"]["value"] != result["win_rate"]["value"]
     assert server.bodies()[0]["top_logprobs"] == 20
     assert (result["requests"], result["new_tokens"]) == (28, 0)
+
+
+def test_a_server_that_is_given_whole_prompts(
+    server: ApiServer, sets: tuple[Path, Path], tmp_path: Path
+) -> None:
+    server.rule = lambda _, body: completion("Verdict: A")
+    bare = judging(server, sets, tmp_path, api="completions")
+    with pytest.raises(UserError, match="give --template"):
+        run(bare, tmp_path / "bare")
+    spec = JudgeSpec(template="tulu", limit=3)
+    run(judging(server, sets, tmp_path, spec=spec, api="completions"), tmp_path / "out")
+    for body in server.bodies():
+        assert body["prompt"].startswith("<|system|>\nYou compare two answers")
+        assert body["prompt"].endswith("\n<|assistant|>\n")
 
 
 # ---- asked once, paid once
@@ -447,8 +461,9 @@ def test_published_answers_go_by_name(real_data: Path) -> None:
     assert len(answers_of("text_davinci_003", real_data / "eval/alpaca_eval").rows) == 805
     with pytest.raises(UserError, match=r"neither a file nor a published model.*vicuna-7b"):
         answers_of("gpt5", real_data)
-    with pytest.raises(UserError, match="no such file"):
-        answers_of("gpt4", real_data / "instruct")
+    for absent in ("gpt4", "gpt4.json"):
+        with pytest.raises(UserError, match="no such file"):
+            answers_of(absent, real_data / "instruct")
 
 
 def test_the_command(
