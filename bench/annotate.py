@@ -71,10 +71,12 @@ def load(folder: Path, given: Any) -> dict[str, Any]:
     """Everybody at once; how long each kind of request took."""
     names = _names(given.annotators or 200)
     campaign = _campaign(folder / "campaign", given, names)
-    with serving(campaign, _port(), given.database) as site:
-        log, began = Log(), time.monotonic()
+    busy = os.getloadavg()[0]
+    with serving(campaign, _port(), given.database) as (site, server):
+        log, began, used = Log(), time.monotonic(), _cpu(server)
         asyncio.run(all_at_work(site, names, given.items or 20, given.think, given.seed, log))
-        took = time.monotonic() - began
+        took, used = time.monotonic() - began, _cpu(server) - used
+    requests = sum(map(len, log.times.values()))
     return {
         "annotators": len(names),
         "comparisons": len(campaign.rated),
@@ -82,7 +84,9 @@ def load(folder: Path, given: Any) -> dict[str, Any]:
         "database": "postgresql" if given.database else "sqlite",
         "seconds": round(took, 2),
         "ratings_a_second": round(len(log.confirmed) / took, 1),
-        "requests_a_second": round(sum(map(len, log.times.values())) / took, 1),
+        "requests_a_second": round(requests / took, 1),
+        "server_cpu_milliseconds_a_request": round(1000 * used / requests, 1),
+        "load_of_the_machine_before": round(busy, 2),
         "milliseconds": {kind: _percentiles(times) for kind, times in sorted(log.times.items())},
         **_told(log),
         "wrong": wrong(campaign, given.database, log),
@@ -114,7 +118,8 @@ async def _killed_at_work(campaign: Campaign, names: list[str], given: Any) -> t
     kills = 0
     try:
         while kills < given.kills and not people.done():
-            await asyncio.sleep(draw.uniform(0.2, 2.0))
+            await _some_more(log, draw.randint(0, 2 * len(names)))
+            await asyncio.sleep(draw.uniform(0.0, 0.2))
             server.kill()
             server.wait()
             kills += 1
@@ -127,6 +132,13 @@ async def _killed_at_work(campaign: Campaign, names: list[str], given: Any) -> t
         server.terminate()
         server.wait()
     return log, kills
+
+
+async def _some_more(log: Log, count: int, patience: float = 30.0) -> None:
+    """Wait until so many more ratings were confirmed, or for so many seconds."""
+    goal, until = len(log.confirmed) + count, time.monotonic() + patience
+    while len(log.confirmed) < goal and time.monotonic() < until:
+        await asyncio.sleep(0.002)
 
 
 def wrong(campaign: Campaign, url: str | None, log: Log) -> list[str]:
@@ -231,15 +243,23 @@ def ready(port: int, server: subprocess.Popen[bytes], patience: float = 60.0) ->
 
 
 @contextmanager
-def serving(campaign: Campaign, port: int, database: str | None) -> Iterator[str]:
-    """The address of a server that runs within the block."""
+def serving(
+    campaign: Campaign, port: int, database: str | None
+) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """A server that runs within the block: its address and its process."""
     server = start(campaign, port, database)
     try:
         ready(port, server)
-        yield f"http://127.0.0.1:{port}"
+        yield f"http://127.0.0.1:{port}", server
     finally:
         server.terminate()
         server.wait()
+
+
+def _cpu(server: subprocess.Popen[bytes]) -> float:
+    """Seconds of processor time that a process took so far."""
+    stat = Path(f"/proc/{server.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import httpx2
 
 PASSWORD = "a password for the bench"
-BACK = 60.0  # seconds that a server may be away before an annotator gives up
+BACK = 300.0  # seconds that a server may be away before an annotator gives up
 FIELD = re.compile(r'name="(csrf|submission)" value="([^"]*)"')
 ACTION = re.compile(r'action="/rate/([^"]+)"')
 AWAY = (httpx2.TransportError, httpx2.RemoteProtocolError)

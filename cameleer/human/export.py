@@ -14,7 +14,7 @@ from cameleer.core.errors import UserError
 from cameleer.core.files import replacing
 from cameleer.human.campaign import Campaign, Instance
 from cameleer.human.ratings import Rated, current_ratings
-from cameleer.results.judgements import FILE, level, write_judgements
+from cameleer.results.judgements import FILE, level, swapped, write_judgements
 from cameleer.results.records import Judgement
 
 Format = Literal["judgements", "csv", "tulu1"]
@@ -150,23 +150,28 @@ PREFERENCES = (
 def _released_rows(
     pairs: Iterable[tuple[Rated, Instance]], made: Iterable[Judgement]
 ) -> Iterator[Row]:
+    """Model A is the one that stood first, as in the released table."""
     number = 0
     for (rated, instance), one in zip(pairs, made, strict=True):
         if rated.task.kind == "repeat":
             continue
         number += 1
-        told = one.preference
+        shown = swapped(one) if one.b_first else one
+        completions = [instance.completion_a, instance.completion_b]
+        if one.b_first:
+            completions.reverse()
+        told = shown.preference
         yield {
             "id": number,
             "instance_index": instance.index,
             "instance_id": instance.key.removeprefix("human/"),
             "prompt": instance.prompt,
-            "model_a": one.a,
-            "model_b": one.b,
-            "completion_a": instance.completion_a,
-            "completion_b": instance.completion_b,
-            "completion_a_is_acceptable": _yes(one.acceptable[0]),
-            "completion_b_is_acceptable": _yes(one.acceptable[1]),
+            "model_a": shown.a,
+            "model_b": shown.b,
+            "completion_a": completions[0],
+            "completion_b": completions[1],
+            "completion_a_is_acceptable": _yes(shown.acceptable[0]),
+            "completion_b_is_acceptable": _yes(shown.acceptable[1]),
             "preference": "" if told is None else PREFERENCES[level(told)],
             "instance_quality": one.quality,
             "comment": one.comment,

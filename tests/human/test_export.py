@@ -117,6 +117,7 @@ def test_agreement_reads_both_tables(
         (one.judgement.preference, one.judgement.acceptable, one.judgement.comment) for one in rows
     ] == [(one.preference, one.acceptable, one.comment) for one in kept]
     assert [one.judgement.quality for one in rows] == [one.quality for one in kept]
+    assert [one.judgement.b_first for one in rows] == [one.b_first for one in kept]
 
 
 def test_the_released_columns(engine: Engine, campaign: Campaign, ada: int, tmp_path: Path) -> None:
@@ -130,11 +131,16 @@ def test_the_released_columns(engine: Engine, campaign: Campaign, ada: int, tmp_
         "instance_quality", "comment", "evaluator", "timestamp",
     ]  # fmt: skip
     assert [row["preference"] for row in rows] == [
-        "b-is-better", "b-is-slightly-better", "tie", "",
-    ]  # fmt: skip
+        "b-is-better",
+        "a-is-slightly-better",  # B stood first, and is model_a here
+        "tie",
+        "",
+    ]
+    assert [row["model_a"] for row in rows] == ["m0", "m1", "m1", "m1"]
     assert rows[1]["comment"] == '=1+1, "quoted"\nline'
     assert (rows[0]["completion_a"], rows[0]["completion_b"]) == ("0 of m0", "0 of m1")
-    assert rows[0]["completion_a_is_acceptable"] == "no"
+    assert (rows[1]["completion_a"], rows[1]["completion_b"]) == ("1 of m1", "1 of m0")
+    assert [row["completion_a_is_acceptable"] for row in rows] == ["no", "yes", "yes", ""]
 
 
 def test_nothing_to_export_is_said(engine: Engine, campaign: Campaign, tmp_path: Path) -> None:
