@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cameleer.cli.campaigns import Database, Folder
+from cameleer.cli.campaigns import Database, Folder, need_extra
 from cameleer.cli.options import Json
 from cameleer.core.console import emit_json, note, warn
 
@@ -42,6 +42,7 @@ def serve(
 
     Example: `cameleer annotate serve camels`
     """
+    need_extra()
     from cameleer.human import app
     from cameleer.human.campaign import Campaign
     from cameleer.human.database import open_database

@@ -137,9 +137,8 @@ def guidelines(visit: Visit) -> Response:
     text = visit.campaign.settings.guidelines
     begun = not visit.is_admin and _begun(visit)
     practice = len(visit.campaign.practice)
-    return visit.page(
-        "guidelines", guidelines=shown(text), raw=text, begun=begun, practice=practice
-    )
+    html = shown(text, breaks=False)
+    return visit.page("guidelines", guidelines=html, raw=text, begun=begun, practice=practice)
 
 
 def rate_form(visit: Visit) -> Response:

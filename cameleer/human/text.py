@@ -26,12 +26,12 @@ def plain(text: str) -> str:
 
 
 @lru_cache(maxsize=2048)
-def shown(text: str) -> Any:
+def shown(text: str, breaks: bool = True) -> Any:
     """Markdown as HTML (a `Markup`); None where it is too long, and to be shown as it stands.
 
-    Every line break is kept, since models mean them. HTML in it is text, images are links, links
-    open elsewhere and tell nobody where they were followed; each outermost block takes its
-    direction (left-to-right or right-to-left) from its own first letter.
+    breaks: every line break is kept, since models mean them; else they are spaces. HTML in it is
+    text, images are links, links open elsewhere and tell nobody where they were followed; each
+    outermost block takes its direction (left-to-right or right-to-left) from its own first letter.
     """
     import nh3
     from markupsafe import Markup
@@ -39,7 +39,7 @@ def shown(text: str) -> Any:
     if len(text) > LONGEST:
         return None
     html = nh3.clean(  # a second wall, in case that the first has a hole
-        _markdown().render(whole(text)),
+        _markdown(breaks).render(whole(text)),
         tags=TAGS,
         attributes=ATTRIBUTES,
         url_schemes=SCHEMES,
@@ -51,10 +51,10 @@ def shown(text: str) -> Any:
 
 
 @cache
-def _markdown() -> MarkdownIt:
+def _markdown(breaks: bool) -> MarkdownIt:
     from markdown_it import MarkdownIt
 
-    markdown = MarkdownIt("commonmark", {"html": False, "breaks": True})
+    markdown = MarkdownIt("commonmark", {"html": False, "breaks": breaks})
     markdown.enable(["table", "strikethrough"]).disable("image")
     markdown.core.ruler.push("directions_and_headings", _directions_and_headings)
     return markdown

@@ -131,7 +131,7 @@ def open_tab(chromium: Any, tmp_path: Path) -> Iterator[Callable[..., Tab]]:
                 token = open_session(made.engine, rater.id)
                 context.add_cookies([{"name": made.cookie, "value": token, "url": address}])
             page = context.new_page()
-            page.set_default_timeout(8_000)
+            page.set_default_timeout(20_000)
             return Tab(page, address, made)
 
         yield open_one

@@ -231,7 +231,7 @@ def test_a_script_is_answered_in_json(open_site: Site, ann: Browser) -> None:
 def test_pause_and_return(open_site: Site, ann: Browser) -> None:
     page = past_practice(ann).get("/rate")
     assert 'href="/pause"' in page.text
-    assert "0 of your ratings are saved" in ann.get("/pause").text
+    assert "Your ratings so far (0) are saved" in ann.get("/pause").text
     ann.fill("/logout", {})
     assert ann.get("/rate").headers["location"] == "/login"
     ann.fill("/login", {"name": "ann", "password": PASSWORD})
@@ -243,7 +243,7 @@ def test_progress_counts_everybody(open_site: Site, ann: Browser) -> None:
     other = past_practice(open_site.browser(open_site.rater("bob")))
     page = other.get("/rate").text
     assert "0 rated by you" in page
-    assert "1 / 3" in page
+    assert "1 of 3 by all" in page
 
 
 def test_both_ways_to_show_a_text_are_in_the_page(tmp_path: Path) -> None:

@@ -93,6 +93,10 @@ def test_every_line_break_is_kept() -> None:
     assert str(shown("one\ntwo")) == '<p dir="auto">one<br>\ntwo</p>\n'
 
 
+def test_line_breaks_of_guidelines_are_spaces() -> None:
+    assert str(shown("one\ntwo", breaks=False)) == '<p dir="auto">one\ntwo</p>\n'
+
+
 def test_code_keeps_its_spaces() -> None:
     found = check(str(shown("```python\nif x:\n    y = '<b>'\n```")))
     assert "if x:\n    y = '<b>'\n" in found.text
