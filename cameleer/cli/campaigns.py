@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from enum import StrEnum
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,6 +28,17 @@ Database = Annotated[
         help="PostgreSQL, as postgresql://user@host/name. [default: SQLite in DIR]",
     ),
 ]
+
+
+EXTRA = ("argon2", "markdown_it", "nh3", "sqlalchemy", "starlette", "uvicorn")
+
+
+def need_extra() -> None:
+    """Raise UserError where what the app and its database are made of is not installed."""
+    for name in EXTRA:
+        if find_spec(name) is None:
+            hint = "pip install 'cameleer[annotate]'"
+            raise UserError(f"{name} is not installed", hint=hint)
 
 
 def new(
@@ -172,6 +184,8 @@ def account(
 
     Example: `cameleer annotate account camels add ada --invite --url https://camels.example.org`
     """
+    need_extra()
+
     from cameleer.human.campaign import Campaign
     from cameleer.human.database import open_database
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cameleer.cli.campaigns import Database, Folder
+from cameleer.cli.campaigns import Database, Folder, need_extra
 from cameleer.cli.options import Json, out_folder
 from cameleer.core.console import emit_json, note
 
@@ -46,6 +46,8 @@ def export(
 
     Example: `cameleer annotate export camels -o results/camels`
     """
+    need_extra()
+
     from cameleer.human.campaign import Campaign
     from cameleer.human.database import open_database
     from cameleer.human.export import write_export

@@ -43,6 +43,7 @@ def serve(
     Example: `cameleer annotate serve camels`
     """
     need_extra()
+
     from cameleer.human import app
     from cameleer.human.campaign import Campaign
     from cameleer.human.database import open_database

@@ -316,7 +316,7 @@ def _engine(where: URL, options: dict[str, Any]) -> Engine:
             connect_args={"options": wait, "connect_timeout": 10},
         )
     except (ImportError, NoSuchModuleError):
-        hint = "pip install 'cameleer[postgres]'"
+        hint = "pip install 'cameleer[postgresql]'"
         raise UserError("PostgreSQL needs psycopg", field="database", hint=hint) from None
 
 

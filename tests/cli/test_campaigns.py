@@ -12,6 +12,7 @@ from argon2 import PasswordHasher
 from sqlalchemy import Engine
 
 from cameleer.cli import main
+from cameleer.cli.campaigns import EXTRA
 from cameleer.human import accounts
 from cameleer.human.accounts import check_password, redeem
 from cameleer.human.campaign import Campaign
@@ -178,6 +179,20 @@ def test_an_annotator_is_not_made_an_admin_by_a_link(made: Run) -> None:
     code, _, err = made("account", "colours", "add", "bob", "--invite", "--admin")
     assert code == 2
     assert "'bob' is an annotator" in err
+
+
+@pytest.mark.parametrize(
+    "verb", [("account", "colours", "list"), ("serve", "colours"), ("export", "colours", "-o", "x")]
+)
+def test_what_is_not_installed_is_told(
+    made: Run, monkeypatch: pytest.MonkeyPatch, verb: tuple[str, ...]
+) -> None:
+    there = {name: name for name in EXTRA if name != "sqlalchemy"}
+    monkeypatch.setattr("cameleer.cli.campaigns.find_spec", there.get)
+    code, out, err = made(*verb)
+    assert (code, out) == (2, "")
+    assert "sqlalchemy is not installed (pip install 'cameleer[annotate]')" in err
+    assert err.count("\n") == 1
 
 
 def test_the_database_may_be_named_in_the_environment(

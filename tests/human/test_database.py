@@ -321,7 +321,7 @@ def test_postgresql_without_its_driver_says_what_to_install(
     campaign: Campaign, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "psycopg", None)
-    with pytest.raises(UserError, match=r"pip install 'cameleer\[postgres\]'"):
+    with pytest.raises(UserError, match=r"pip install 'cameleer\[postgresql\]'"):
         open_database(campaign, "postgresql://me@host/name")
 
 
