@@ -43,6 +43,9 @@ def study_plan(
     rows = [["–" if fact is None else fact for fact in row] for row in facts_of]
     table("", ["benchmark", "items", "smallest difference it can show"], rows)
     note("(80 % power, 5 % level, one item in five changing sides)")
+    if facts["judges"]:
+        columns = ["judge", "against", "models", "comparisons", "requests"]
+        table("", columns, [[one[column] for column in columns] for one in facts["judges"]])
 
 
 @app.command("run")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,9 @@ from cameleer.evals.runner import eval_stage
 from cameleer.model.load import load_tokenizer, model_fingerprint, model_folder
 from cameleer.study.study import Base, Method, Reference, Study, label_of, row_name
 from cameleer.train.config import TrainConfig
+
+Failed = dict[str, str]
+"""Why something failed, by its name."""
 
 
 @dataclass(frozen=True)
@@ -100,9 +103,9 @@ class Grid:
 
     def _mix(self, mixture: MixConfig) -> Stage:
         folder = self.folder / "mix" / mixture.name
-        return self._placed(mix_stage(mixture, self.data, folder, load_tokenizer))
+        return self.placed(mix_stage(mixture, self.data, folder, load_tokenizer))
 
-    def _placed(self, stage: Stage) -> Stage:
+    def placed(self, stage: Stage) -> Stage:
         """The stage in a folder that bears its fingerprint: another setting is another folder."""
         name = f"{stage.folder.name}-{stage.fingerprint[:8]}"
         return Stage(stage.kind, stage.folder.with_name(name), stage.config, stage.inputs)
@@ -123,7 +126,7 @@ class Grid:
             )
             inputs = {"model": model, "data": mix.fingerprint}
             place = self.folder / "train" / cell.name
-            train = self._placed(Stage("train", place, config.deciding(), inputs))
+            train = self.placed(Stage("train", place, config.deciding(), inputs))
             folder, model = train.folder, train.fingerprint
         chosen = self.study.engine.chosen(str(folder), self.study.rule)
         identity = chosen.identity(model)
@@ -137,18 +140,22 @@ class Grid:
             if untuned and declared.format is None:
                 spec = declared.model_copy(update={"format": self.study.base_format})
             folder = self.folder / "eval" / f"{cell.name}--{label.replace(':', '-')}"
-            found[label] = (spec, self._placed(eval_stage(spec, identity, self.data, folder)))
+            found[label] = (spec, self.placed(eval_stage(spec, identity, self.data, folder)))
         return found
 
-    def write_index(self, failed: dict[str, str]) -> None:
+    def write_index(
+        self, failed: dict[str, str], judgings: Sequence[Stage] = (), unjudged: Failed | None = None
+    ) -> None:
         """Write study.json, which says where each cell's results stand; the report reads it."""
-        write_json(self.folder / "study.json", self._index(failed))
+        judged = [{"folder": self._relative(stage)} for stage in judgings]
+        index = {**self._index(failed), "judgings": judged, "unjudged": unjudged or {}}
+        write_json(self.folder / "study.json", index)
+
+    def _relative(self, stage: Stage | None) -> str | None:
+        return None if stage is None else stage.folder.relative_to(self.folder).as_posix()
 
     def _index(self, failed: dict[str, str]) -> dict[str, Any]:
-        def relative(stage: Stage | None) -> str | None:
-            return None if stage is None else stage.folder.relative_to(self.folder).as_posix()
-
-        study = self.study
+        study, relative = self.study, self._relative
         return {
             "name": study.name,
             "about": study.about,

@@ -16,6 +16,7 @@ from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any, TypeVar
 
+from cameleer.core.artifact import Stage
 from cameleer.core.console import note, warn
 from cameleer.core.cores import end_with_parent
 from cameleer.core.errors import UserError
@@ -23,12 +24,16 @@ from cameleer.data.miniature import make
 from cameleer.data.mix.build import build
 from cameleer.engines.engine import Engine
 from cameleer.engines.registry import engine_named
+from cameleer.evals.judge.run import judge_pairs
 from cameleer.model.load import load_tokenizer
 from cameleer.report.page import write_report
-from cameleer.study.grid import Grid, Work, data_stage
+from cameleer.study.grid import Failed, Grid, Work, data_stage
+from cameleer.study.judging import cases, judging_of
 from cameleer.study.study import Study
+from cameleer.train.heap import pieces_joined
 
 HEAVY = ["torch", "transformers", "cameleer.train.loop", "cameleer.engines.transformers"]
+KILLED = "its process was killed; was there enough memory?"
 T = TypeVar("T")
 
 
@@ -45,21 +50,18 @@ def run_study(study: Study, folder: Path) -> Path:
     for mixture in study.mixtures:
         build(mixture, grid.data, grid.mixes[mixture.name], load_tokenizer)
     failed = _run_cells(grid)
-    grid.write_index(failed)
+    judged, unjudged = _judge_cells(grid, failed)
+    grid.write_index(failed, judged, unjudged)
     page = write_report(folder, folder / "report")
-    if failed:
-        first = next(iter(failed.items()))
-        raise UserError(
-            f"{len(failed)} of {len(grid.works)} models failed, first {first[0]}: {first[1]}",
-            hint=f"mend it and give the same command again; report so far: {page}",
-        )
+    _require_all(failed, f"of {len(grid.works)} models failed", page)
+    _require_all(unjudged, f"of {len(cases(grid))} judgings failed", page)
     note(f"study done in {time.monotonic() - began:.0f} s")
     return page
 
 
-def _run_cells(grid: Grid) -> dict[str, str]:
+def _run_cells(grid: Grid) -> Failed:
     """Run the cells that are not done; returns the reason of each that failed, by cell."""
-    failed: dict[str, str] = {}
+    failed: Failed = {}
     todo = [work for work in grid.works if not work.done()]
     done = len(grid.works) - len(todo)
     if done:
@@ -73,21 +75,60 @@ def _run_cells(grid: Grid) -> dict[str, str]:
         note(f"model {number} of {len(grid.works)}: {work.cell.name}")
         try:
             if work.train is not None and not work.train.done():
-                _apart(context, _train, work)
+                _train_apart(context, work)
             _apart(context, _evaluate, work, grid.data)
         except UserError as error:
             failed[work.cell.name] = str(error)
         except BrokenProcessPool:
-            failed[work.cell.name] = "its process was killed; was there enough memory?"
+            failed[work.cell.name] = KILLED
         if work.cell.name in failed:
             warn(f"{work.cell.name}: {failed[work.cell.name]}")
     return failed
+
+
+def _judge_cells(grid: Grid, failed: Failed) -> tuple[list[Stage], Failed]:
+    """Have the judges compare what was answered; returns what is done, and why others failed."""
+    done: list[Stage] = []
+    unjudged: Failed = {}
+    context = multiprocessing.get_context("forkserver")
+    for case in cases(grid):
+        if case.work.cell.name in failed or case.judge.against in failed:
+            continue
+        try:
+            judging, stage = judging_of(grid, case)
+            if not stage.done():
+                note(f"judge {case.judge.name}: {case.work.cell.name}")
+                _apart(context, judge_pairs, judging, stage)
+            done.append(stage)
+        except UserError as error:
+            unjudged[case.name] = str(error)
+        except BrokenProcessPool:
+            unjudged[case.name] = KILLED
+        if case.name in unjudged:
+            warn(f"{case.name}: {unjudged[case.name]}")
+    return done, unjudged
+
+
+def _require_all(failed: Failed, what: str, page: Path) -> None:
+    """UserError that tells the first of what failed, if anything did."""
+    for name, why in failed.items():
+        hint = f"mend it and give the same command again; report so far: {page}"
+        raise UserError(f"{len(failed)} {what}, first {name}: {why}", hint=hint)
 
 
 def _apart(context: BaseContext, task: Callable[..., T], *given: Any) -> T:
     """The task's result, worked out in a process of its own."""
     with ProcessPoolExecutor(1, context, end_with_parent) as pool:
         return pool.submit(task, *given).result()
+
+
+def _train_apart(context: BaseContext, work: Work) -> None:
+    """Train the cell's model; with adapters in a program with a C library of its own setting."""
+    if work.config is not None and work.config.lora:
+        with pieces_joined():
+            _apart(multiprocessing.get_context("spawn"), _train, work)
+    else:
+        _apart(context, _train, work)
 
 
 def _train(work: Work) -> None:

@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from cameleer.core.artifact import Stage
+from cameleer.core.errors import UserError
 from cameleer.core.files import read_json
 from cameleer.data.miniature import make
 from cameleer.evals.asking import EvalSpec, limited
 from cameleer.evals.benchmark import Ask, benchmark_named
 from cameleer.results.stats import smallest_effect
 from cameleer.study.grid import Grid, data_stage
-from cameleer.study.study import Study, label_of
+from cameleer.study.judging import Case, answered, cases, judging_of
+from cameleer.study.study import Study, StudyJudge, label_of
 
 Row = dict[str, Any]
 
@@ -25,14 +27,15 @@ def grid_of(study: Study, folder: Path) -> Grid:
 
 
 def plan(study: Study, folder: Path) -> Row:
-    """Models to train and evaluate, items of each benchmark, and what differences can be seen.
+    """Models to train and evaluate, items of each benchmark, what differences can be seen, and
+    what judges will be asked at most.
 
     smallest_difference: between a tuned model and its base, in score (0..1), that this many items
     show with 80 % power at the 5 % level, one fifth of the items changing sides; None where answers
     are only written, for a judge.
     """
     grid = grid_of(study, folder)
-    benchmarks = []
+    benchmarks: list[Row] = []
     for spec in study.benchmarks:
         items = _count_items(spec, grid.data)
         scored = benchmark_named(spec.benchmark).setting.scored
@@ -43,11 +46,27 @@ def plan(study: Study, folder: Path) -> Row:
                 "smallest_difference": round(smallest_effect(items), 4) if scored else None,
             }
         )
+    items_of = {one["benchmark"]: one["items"] for one in benchmarks}
     return {
         "name": study.name,
         "folder": str(folder),
         "models": _models(grid),
         "benchmarks": benchmarks,
+        "judges": [_asked(grid, judge, items_of) for judge in study.judges],
+    }
+
+
+def _asked(grid: Grid, judge: StudyJudge, items_of: dict[str, int]) -> Row:
+    """What a judge will compare, and how often it will be asked at most."""
+    models = sum(case.judge is judge for case in cases(grid))
+    items = items_of[benchmark_named(judge.benchmark).label]
+    pairs = models * min(items, judge.limit or items)
+    return {
+        "judge": judge.name,
+        "against": judge.against,
+        "models": models,
+        "comparisons": pairs,
+        "requests": pairs * (2 if judge.both_orders else 1),
     }
 
 
@@ -65,17 +84,32 @@ def _models(grid: Grid) -> list[Row]:
         {
             "model": work.cell.name,
             "train": "–" if work.train is None else _state(work.train),
-            "evals": {label: _state(stage) for label, (_, stage) in work.evals.items()},
+            "evals": {label: _state(stage) for label, (_, stage) in work.evals.items()}
+            | {judge.name: _judged(grid, Case(judge, work)) for judge in grid.study.judges},
         }
         for work in grid.works
     ]
+
+
+def _judged(grid: Grid, case: Case) -> str:
+    """How far a judge is with a model: its win rate, or what is to be done."""
+    if case.work.cell.name == case.judge.against:
+        return "–"
+    if not answered(grid, case):
+        return "to do"
+    try:
+        return _state(judging_of(grid, case)[1])
+    except UserError as error:
+        return f"cannot be judged: {error.message}"
 
 
 def _state(stage: Stage) -> str:
     """`done` with its score, `n so far` where a stage was begun, or `to do`."""
     if stage.done():
         outcome = read_json(stage.folder / "manifest.json")["outcome"]
-        return f"{outcome['value']:.3f}" if "value" in outcome else "done"
+        rate = outcome.get("win_rate")
+        value = rate["value"] if isinstance(rate, dict) else outcome.get("value")
+        return "done" if value is None else f"{value:.3f}"
     for name, unit in (("metrics.jsonl", "steps"), ("samples.jsonl", "items")):
         log = stage.partial / name
         if log.is_file():

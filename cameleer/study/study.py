@@ -23,6 +23,8 @@ from cameleer.data.mix.config import MixConfig
 from cameleer.engines.registry import DEFAULT, Chosen, choose, engine_named, engine_of
 from cameleer.evals.asking import EvalSpec
 from cameleer.evals.benchmark import benchmark_named
+from cameleer.evals.judge.run import JudgeSpec
+from cameleer.evals.judge.spec import pairwise_judge
 from cameleer.results.records import Format, Rule
 from cameleer.train.config import TrainSettings
 
@@ -137,6 +139,42 @@ class Reference(Config):
         return (self.engine or study.engine).chosen(self.model, study.rule)
 
 
+class StudyJudge(JudgeSpec):
+    """A judge model that compares the answers of all models with those of one of them, or others'.
+
+    judge: a name of `cameleer judge ls`, or a TOML file; model: what judges, as for `cameleer eval
+    run` (default: the judge's own), by `engine`. against: what all are compared with: a model of
+    this study as `study status` calls it, a published model such as `text_davinci_003`, or a file
+    of answers. benchmark: whose answers, one that is not scored.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9._-]+$")
+    judge: str
+    against: str
+    model: str | None = None
+    engine: EngineSpec | None = None
+    benchmark: str = "alpaca_eval"
+
+    @model_validator(mode="after")
+    def _there(self) -> StudyJudge:
+        try:
+            own = pairwise_judge(self.judge)
+            label = benchmark_named(self.benchmark)
+        except UserError as error:
+            raise ValueError(str(error)) from None
+        if label.setting.scored:
+            raise ValueError(f"{label.label} is scored: there is nothing to judge")
+        if self.model is None and own.model is None:
+            raise ValueError(f"the judge '{self.judge}' names no model: give 'model'")
+        return self
+
+    def chosen(self) -> Chosen:
+        """What answers for the judge, not yet loaded."""
+        model = self.model or pairwise_judge(self.judge).model
+        assert model is not None
+        return self.engine.chosen(model) if self.engine else choose(model)
+
+
 def _known(spec: EvalSpec) -> EvalSpec:
     """An unknown benchmark is told here, where file and line of the field are known."""
     try:
@@ -156,6 +194,7 @@ class Study(Config):
     references: further models that are asked the same, such as one on a server.
     base_format: how untuned bases are asked; the paper asked them without the chat format, and
     tuned models in each benchmark's own.
+    judges: of answers that are only written, by alpaca_eval or human.
     allow_code_execution: whether benchmarks may run code that models wrote, in the sandbox; where
     the file doesn't say, the user is asked.
     """
@@ -173,6 +212,7 @@ class Study(Config):
     engine: Annotated[EngineSpec, AfterValidator(_of_folders)] = Field(default_factory=EngineSpec)
     base_format: Format | None = "plain"
     benchmarks: list[Annotated[EvalSpec, AfterValidator(_known)]] = Field(min_length=1)
+    judges: list[StudyJudge] = Field(default_factory=list)
     allow_code_execution: bool | None = None
 
     @field_validator("benchmarks", mode="before")
@@ -195,11 +235,16 @@ class Study(Config):
             "methods": [method.name for method in self.methods],
             "benchmarks": [label_of(spec) for spec in self.benchmarks],
             "seeds": [str(seed) for seed in self.seeds],
+            "judges": [judge.name for judge in self.judges],
         }
         for field, names in named.items():
             twice = next((name for name in names if names.count(name) > 1), None)
             if twice is not None:
                 raise ValueError(f"'{twice}' stands twice in '{field}'")
+        for judge in self.judges:
+            label = benchmark_named(judge.benchmark).label
+            if label not in named["benchmarks"]:
+                raise ValueError(f"'{judge.name}' judges {label}, which is not in 'benchmarks'")
         for base in self.bases:
             for method in self.ways():
                 self.train_settings(base, method, self.seeds[0])
