@@ -359,21 +359,23 @@ class Heard:
 
 
 def hear(paths: Iterable[Path], outputs: Sequence[Outputs] = ()) -> Heard:
-    """Read judgements: AlpacaEval's annotations (.json), JSON lines of ours, or a folder of them.
+    """Read judgements: AlpacaEval's annotations (.json), JSON lines of ours, or a folder of either.
 
     outputs: answers of models, for judgements that come without texts; items are matched by the
     key that they have among the answers of A. Raises UserError for files that hold none.
     """
     heard = Heard()
     for path in paths:
-        if path.suffix == ".json" and not path.is_dir():
-            released = read_annotations(path)
+        ours = (path / FILE).is_file() or not (path / ANNOTATIONS).is_file()
+        file = path / ANNOTATIONS if path.is_dir() and not ours else path
+        if file.suffix == ".json" and not file.is_dir():
+            released = read_annotations(file)
             heard.judgements += released.judgements()
             _hear_texts(heard, released, [row.item for row in released.rows])
             continue
         given = read_judgements(path)
         heard.judgements += given
-        if path.is_dir() and given and (path / FILE).is_file() and (path / ANNOTATIONS).is_file():
+        if given and (path / ANNOTATIONS).is_file():
             items = list(dict.fromkeys(one.item for one in given))  # one annotation to each
             _hear_texts(heard, read_annotations(path / ANNOTATIONS), items)
     by_name = {one.generator: one for one in outputs}

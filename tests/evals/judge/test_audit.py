@@ -105,6 +105,14 @@ def test_a_folder_of_ours_brings_its_texts_by_item(tmp_path: Path) -> None:
     }
 
 
+def test_a_folder_of_alpaca_eval_is_its_annotations(tmp_path: Path) -> None:
+    folder_of(tmp_path, [said("x/7", 2.0)])
+    (tmp_path / "judgements.jsonl").unlink()
+    heard = hear([tmp_path])
+    assert heard == hear([tmp_path / "annotations.json"])
+    assert [one.item for one in heard.judgements] == ["alpaca_eval/0"]
+
+
 def test_a_folder_whose_files_are_of_two_runs_is_refused(tmp_path: Path) -> None:
     folder_of(tmp_path, [said("x/7", 2.0)])
     write_judgements(tmp_path / "judgements.jsonl", [said("x/7", 2.0), said("x/8", 2.0)])
