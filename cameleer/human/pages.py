@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import secrets
+from dataclasses import dataclass
 from typing import Any, get_args
 
 from starlette.exceptions import HTTPException
@@ -233,34 +234,39 @@ def feedback(visit: Visit) -> Response:
     if rating is None:
         return visit.go("/rate")
     compared = compare(rating, practice, task.b_first)
-    right = all(one["right"] for one in compared)
-    return visit.task_page(
-        "feedback", task, compared=compared, right=right, told=shown(practice.told)
-    )
+    right = all(one.right for one in compared)
+    told = shown(practice.told)
+    return visit.task_page("feedback", task, compared=compared, right=right, told=told)
 
 
-def compare(rating: Rating, practice: Practice, b_first: bool) -> list[dict[str, Any]]:
-    """Each question of a practice item: what was said, what a good rating says, in page's order."""
-    acceptable = [practice.a_acceptable, practice.b_acceptable]
-    good = sorted(practice.preferences)
+@dataclass(frozen=True)
+class Compared:
+    """A question of a practice item: what was said, and what a good rating says."""
+
+    asked: str
+    said: str
+    wanted: str
+    right: bool
+
+
+def compare(rating: Rating, practice: Practice, b_first: bool) -> list[Compared]:
+    """A rating beside a good one, question by question, as the answers were shown."""
+    first, second = practice.a_acceptable, practice.b_acceptable
     if b_first:
-        acceptable.reverse()
-        good = sorted(-one for one in good)
-    answers = {True: "yes", False: "no", None: "–"}
-    said = PREFERENCES.get(rating.preference, "–") if rating.preference is not None else "–"
+        first, second = second, first
+    good = sorted(-one if b_first else one for one in practice.preferences)
     preferred = " or ".join(PREFERENCES[one] for one in good)
-    first, second = rating.first_acceptable, rating.second_acceptable
-    rows: list[tuple[str, str, str, bool]] = [
-        ("First answer acceptable", answers[first], answers[acceptable[0]], first is acceptable[0]),
-        ("Which is better", said, preferred, rating.preference in good),
-        (
-            "Second answer acceptable",
-            answers[second],
-            answers[acceptable[1]],
-            second is acceptable[1],
-        ),
+    said = "–" if rating.preference is None else PREFERENCES[rating.preference]
+    return [
+        _acceptability("First answer acceptable", rating.first_acceptable, first),
+        Compared("Which is better", said, preferred, rating.preference in good),
+        _acceptability("Second answer acceptable", rating.second_acceptable, second),
     ]
-    return [dict(zip(("asked", "said", "wanted", "right"), row, strict=True)) for row in rows]
+
+
+def _acceptability(asked: str, said: bool | None, wanted: bool) -> Compared:
+    words = {True: "yes", False: "no", None: "–"}
+    return Compared(asked, words[said], words[wanted], said is wanted)
 
 
 def take_back(visit: Visit) -> Response:
@@ -276,6 +282,8 @@ def pause(visit: Visit) -> Response:
 
 def done(visit: Visit) -> Response:
     """Nothing is left to rate."""
+    if next_task(visit.engine, visit.campaign, visit.rater.id) is not None:
+        return visit.go("/rate")
     return visit.page("done", paused=False, progress=progress(visit.engine, visit.rater.id))
 
 

@@ -134,13 +134,13 @@ def test_comparing_with_a_good_rating_goes_by_the_order_shown(b_first: bool) -> 
     for said, right in ((-2, True), (-1, True), (0, False), (1, False), (2, False)):
         shown = -said if b_first else said
         rows = compare(Rating(a, b, shown, "good", "", 1.0), practice, b_first)
-        assert [one["right"] for one in rows] == [True, right, True]
+        assert [one.right for one in rows] == [True, right, True]
     unsaid = compare(Rating(None, None, None, "too_hard", "", 1.0), practice, b_first)
-    assert [one["right"] for one in unsaid] == [False, False, False]
+    assert [one.right for one in unsaid] == [False, False, False]
     wanted = (
         "second, slightly or second, clearly" if b_first else "first, clearly or first, slightly"
     )
-    assert unsaid[1]["wanted"] == wanted
+    assert unsaid[1].wanted == wanted
 
 
 def test_double_submit_is_one_rating(open_site: Site, ann: Browser) -> None:
@@ -236,6 +236,10 @@ def test_pause_and_return(open_site: Site, ann: Browser) -> None:
     assert ann.get("/rate").headers["location"] == "/login"
     ann.fill("/login", {"name": "ann", "password": PASSWORD})
     assert task_of(ann.get("/rate").text) == task_of(page.text)
+
+
+def test_who_is_not_done_is_sent_on(open_site: Site, ann: Browser) -> None:
+    assert ann.get("/done").headers["location"] == "/rate"
 
 
 def test_progress_counts_everybody(open_site: Site, ann: Browser) -> None:
