@@ -31,9 +31,9 @@ def gap(a: Items, b: Items, level: float = 0.95) -> Paired:
     moves = _moves(b, keys) - _moves(a, keys)
     n, difference = len(keys), b.mean - a.mean
     error = math.sqrt(float(moves @ moves) * n / (n - 1)) if n > 1 else 0.0
-    t = _t_quantile(n, level)
+    t = t_quantile(n, level)
     error = error or (1 - ((1 - level) / 2) ** (1 / n)) / t
-    p = _t_p(difference / error, n)
+    p = t_p(difference / error, n)
     low, high = max(-1.0, difference - t * error), min(1.0, difference + t * error)
     both = [b.scores[key] - a.scores[key] for key in a.scores.keys() & b.scores.keys()]
     better, worse = sum(one > 0 for one in both), sum(one < 0 for one in both)
@@ -52,13 +52,13 @@ def _moves(items: Items, keys: Sequence[str]) -> Any:
     return own * (scores - items.mean) / own.sum()
 
 
-def _t_quantile(n: int, level: float) -> float:
+def t_quantile(n: int, level: float) -> float:
     from scipy.special import stdtrit
 
     return float(stdtrit(max(1, n - 1), 0.5 + level / 2))
 
 
-def _t_p(t: float, n: int) -> float:
+def t_p(t: float, n: int) -> float:
     from scipy.special import stdtr
 
     return 2 * float(stdtr(max(1, n - 1), -abs(t)))

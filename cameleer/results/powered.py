@@ -23,9 +23,9 @@ from cameleer.results.records import Judgement
 from cameleer.results.stats import (
     NOTHING,
     Estimate,
-    _t_p,
-    _t_quantile,
-    _wilson,
+    t_p,
+    t_quantile,
+    wilson,
     mean_interval,
 )
 
@@ -224,7 +224,7 @@ def _interval(table: _Table, power: float, level: float) -> Estimate:
     middle = (value * labelled.groups + 1) / (labelled.groups + 2)  # two items more, one is 1
     throws = middle * (1 - middle) / _variance(table, power)
     even = 1 / float((np.bincount(labelled.clusters, labelled.weights) ** 2).sum())
-    limits = _wilson(value, throws, _t_quantile(max(1.0, even - 2), level))
+    limits = wilson(value, throws, t_quantile(max(1.0, even - 2), level))
     return Estimate(value, *limits, len(table.labels) + len(others.verdicts))
 
 
@@ -239,7 +239,7 @@ def _odd(table: _Table) -> float:
         return 1.0
     freedom = variance**2 / sum(part**2 / free for part, free in parts)
     means = [side.mean(side.verdicts) for side in (table.labelled, table.others)]
-    return _t_p((means[0] - means[1]) / math.sqrt(variance), freedom)
+    return t_p((means[0] - means[1]) / math.sqrt(variance), freedom)
 
 
 @dataclass(frozen=True, slots=True)

@@ -125,9 +125,9 @@ def tango(
     rise: float, fall: float, n: float, freedom: float = math.inf, level: float = 0.95
 ) -> tuple[float, float, float, float]:
     """(difference, low, high, p) where of n pairs of 0/1 scores these shares rose and fell."""
-    t = _t_quantile(freedom, level)
+    t = t_quantile(freedom, level)
     low, high = -_tango_limit(fall, rise, n, t), _tango_limit(rise, fall, n, t)
-    p = _t_p((rise - fall) * math.sqrt(n / (rise + fall)), freedom) if rise + fall else 1.0
+    p = t_p((rise - fall) * math.sqrt(n / (rise + fall)), freedom) if rise + fall else 1.0
     return rise - fall, low, high, p
 
 
@@ -170,7 +170,7 @@ def suite_difference(a: Sequence[Run], b: Sequence[Run], level: float = 0.95) ->
     parts += _between(means_before) + _between(means_after)
     half, freedom, error = _half_width(parts, level)
     everything, value = np.concatenate([part for part, _ in moved]), rise - fall
-    p = _t_p(value / error, freedom) if rise + fall else 1.0
+    p = t_p(value / error, freedom) if rise + fall else 1.0
     limits = (value, max(-1.0, value - half), min(1.0, value + half), p)
     worth = (rise + fall - value**2) / error**2 or sum(layout.count for _, layout in moved)
     return _paired(everything, limits, rise + fall, worth)
@@ -267,7 +267,7 @@ class _Layout:
 def _mean_interval(scores: Any, layout: _Layout, level: float) -> Estimate:
     mean = min(1.0, max(0.0, layout.mean(scores)))
     throws, freedom = layout.throws(scores, mean * (1 - mean), _binary(scores))
-    return Estimate(mean, *_wilson(mean, throws, _t_quantile(freedom, level)), len(scores))
+    return Estimate(mean, *wilson(mean, throws, t_quantile(freedom, level)), len(scores))
 
 
 def _rise_and_fall(change: Any, layout: _Layout) -> tuple[float, float]:
@@ -318,7 +318,7 @@ def _half_width(parts: Sequence[tuple[float, float]], level: float) -> tuple[flo
     variance = sum(part for part, _ in parts)
     freedom = variance**2 / sum(part**2 / free for part, free in parts)
     error = math.sqrt(variance)
-    return _t_quantile(freedom, level) * error, freedom, error
+    return t_quantile(freedom, level) * error, freedom, error
 
 
 def holm(ps: Sequence[float]) -> list[float]:
@@ -421,19 +421,21 @@ def _z(probability: float) -> float:
     return float(ndtri(probability))
 
 
-def _t_quantile(freedom: float, level: float) -> float:
+def t_quantile(freedom: float, level: float) -> float:
+    """How many standard errors hold the middle `level` of Student's distribution."""
     from scipy.special import stdtrit
 
     return float(stdtrit(freedom, 0.5 + level / 2))
 
 
-def _t_p(t: float, freedom: float) -> float:
+def t_p(t: float, freedom: float) -> float:
+    """Two-sided p of Student's t."""
     from scipy.special import stdtr
 
     return 2 * float(stdtr(freedom, -abs(t)))
 
 
-def _wilson(mean: float, n: float, z: float) -> tuple[float, float]:
+def wilson(mean: float, n: float, z: float) -> tuple[float, float]:
     """Wilson's interval (1927) for a share `mean` of n throws; it holds the share itself."""
     centre = (mean + z * z / (2 * n)) / (1 + z * z / n)
     half = z * math.sqrt(mean * (1 - mean) / n + z * z / (4 * n * n)) / (1 + z * z / n)

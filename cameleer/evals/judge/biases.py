@@ -18,7 +18,7 @@ import numpy as np
 from cameleer.results.judgements import swapped
 from cameleer.results.powered import Where
 from cameleer.results.records import Judgement
-from cameleer.results.stats import Estimate, Items, _t_quantile, mean_interval
+from cameleer.results.stats import Estimate, Items, t_quantile, mean_interval
 
 NEITHER = 1e-9  # a preference no further from the middle is for neither
 LONGER = 30  # characters that an answer must have more to be called longer, as AlpacaEval has it
@@ -206,7 +206,7 @@ def doubling(given: Iterable[Verdict], texts: Texts, level: float = 0.95) -> Dou
     if fitted is None:
         return None
     slope, error = fitted
-    t = _t_quantile(int(items.max()), level)
+    t = t_quantile(int(items.max()), level)
     limits = [math.exp(min(50.0, slope + sign * t * error)) for sign in (0, -1, 1)]
     return Doubling(limits[0], limits[1], limits[2], len(told))
 
