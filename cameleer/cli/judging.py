@@ -83,7 +83,8 @@ def run(
     """Have a judge compare two models' answers; give the same command again to go on.
 
     The win rate is that of ANSWERS against the others, which are the reference. A published model
-    is one of AlpacaEval's results in the data folder, such as `text_davinci_003`.
+    is one of AlpacaEval's results in the data folder, such as `text_davinci_003`; an
+    annotations.json stands for its model as the first, for its reference as the second.
 
     Example: `cameleer judge run evals/tulu --against text_davinci_003 -j weighted -o judged`
     """
@@ -101,7 +102,7 @@ def run(
         running.who(Path(judge).stem, rubric, asked),
         choose(asked, engine, None, engine_option or ()),
         running.answers_of(against, data),
-        running.answers_of(answers, data),
+        running.answers_of(answers, data, second=True),
         spec,
     )
     stage = judging.stage(out_folder(output))

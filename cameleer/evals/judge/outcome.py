@@ -14,6 +14,7 @@ from cameleer.results.length_control import joint
 from cameleer.results.records import Judgement
 from cameleer.results.stats import mean_interval
 
+SAME_TEXT = "the answers are the same text"
 EXAMPLES = 3  # replies without a verdict that are shown
 FEW = 20  # verdicts, with less of which no length is controlled for
 
@@ -85,8 +86,10 @@ def rates(judgements: Sequence[Judgement], pairs: Sequence[Pair]) -> dict[str, A
 
 
 def _win_rates(items: Sequence[Judgement]) -> dict[str, Any]:
-    """Win rates with their intervals; None where there is no verdict at all."""
-    if all(one.preference is None for one in items):
+    """Win rates with their intervals; None where the judge gave no verdict at all: ties of the
+    same text, which nobody was asked about, say nothing alone."""
+    judged = [one for one in items if one.note != SAME_TEXT]
+    if judged and all(one.preference is None for one in judged):
         nothing: dict[str, Any] = dict.fromkeys(("win_rate", "discrete_win_rate", "standard_error"))
         return nothing | dict.fromkeys(("n", "wins", "ties", "losses"), 0)
     found = asdict(tally(items))

@@ -27,8 +27,15 @@ from cameleer.engines.server import Limits
 from cameleer.evals.answering import answered
 from cameleer.evals.asking import limited
 from cameleer.evals.benchmarks import alpaca_eval
-from cameleer.evals.judge.outcome import annotation_rows, rates
-from cameleer.evals.judge.outputs import Outputs, Pair, pair_outputs, read_outputs
+from cameleer.evals.judge.outcome import SAME_TEXT, annotation_rows, rates
+from cameleer.evals.judge.outputs import (
+    Output,
+    Outputs,
+    Pair,
+    pair_outputs,
+    read_annotations,
+    read_outputs,
+)
 from cameleer.evals.judge.plan import Plan, planned
 from cameleer.evals.judge.prompting import Question, questions, same_text
 from cameleer.evals.judge.spec import Pairwise
@@ -38,7 +45,6 @@ from cameleer.results.judgements import FILE, TIE, write_judgements
 from cameleer.results.records import Answer, Item, Judgement
 
 ANNOTATIONS, RESULT, REPLIES = "annotations.json", "result.json", "answers.jsonl"
-SAME_TEXT = "the answers are the same text"
 
 
 class JudgeSpec(Config):
@@ -55,13 +61,16 @@ class JudgeSpec(Config):
     template: str | None = None
 
 
-def answers_of(given: str, data: Path | None = None) -> Outputs:
+def answers_of(given: str, data: Path | None = None, *, second: bool = False) -> Outputs:
     """The answers that a path or the name of a published model stands for.
 
-    given: a file or folder (see `read_outputs`), or a model of AlpacaEval's results in the data
-    folder, such as `text_davinci_003`. Raises UserError for anything else.
+    given: a file or folder (see `read_outputs`), a model of AlpacaEval's results in the data
+    folder, such as `text_davinci_003`, or an annotations.json, which holds the answers of two: the
+    reference's first, the model's `second`. Raises UserError for anything else.
     """
     path = Path(given).expanduser()
+    if path.name == ANNOTATIONS:
+        return _annotated(path, second)
     if path.exists() or "/" in given or path.suffix == ".json":
         return read_outputs(path)
     try:
@@ -74,6 +83,19 @@ def answers_of(given: str, data: Path | None = None) -> Outputs:
             f"'{given}' is neither a file nor a published model", hint=f"known: {known}"
         )
     return read_outputs(results / given)
+
+
+def _annotated(path: Path, second: bool) -> Outputs:
+    """One side of an annotations.json."""
+    found = read_annotations(path)
+    sets = [str(record.get("dataset") or "") for record in read_json(path)]
+    rows = []
+    for row, dataset in zip(found.rows, sets, strict=True):
+        text = row.b if second else row.a
+        if text is None:
+            raise UserError(f"holds no answer to {row.item}", file=path)
+        rows.append(Output(row.item, row.instruction, text, dataset))
+    return Outputs(found.b if second else found.a, tuple(rows), path)
 
 
 @dataclass(frozen=True)
