@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from cameleer.results.stats import Items, Paired, paired
+from cameleer.results.stats import Items, Paired, paired, t_p, t_quantile
 
 
 def gap(a: Items, b: Items, level: float = 0.95) -> Paired:
@@ -31,9 +31,10 @@ def gap(a: Items, b: Items, level: float = 0.95) -> Paired:
     moves = _moves(b, keys) - _moves(a, keys)
     n, difference = len(keys), b.mean - a.mean
     error = math.sqrt(float(moves @ moves) * n / (n - 1)) if n > 1 else 0.0
-    t = t_quantile(n, level)
+    freedom = max(1, n - 1)
+    t = t_quantile(freedom, level)
     error = error or (1 - ((1 - level) / 2) ** (1 / n)) / t
-    p = t_p(difference / error, n)
+    p = t_p(difference / error, freedom)
     low, high = max(-1.0, difference - t * error), min(1.0, difference + t * error)
     both = [b.scores[key] - a.scores[key] for key in a.scores.keys() & b.scores.keys()]
     better, worse = sum(one > 0 for one in both), sum(one < 0 for one in both)
@@ -50,15 +51,3 @@ def _moves(items: Items, keys: Sequence[str]) -> Any:
     own = np.array([items.weights.get(key, 1.0) if key in items.scores else 0.0 for key in keys])
     scores = np.array([items.scores.get(key, 0.0) for key in keys])
     return own * (scores - items.mean) / own.sum()
-
-
-def t_quantile(n: int, level: float) -> float:
-    from scipy.special import stdtrit
-
-    return float(stdtrit(max(1, n - 1), 0.5 + level / 2))
-
-
-def t_p(t: float, n: int) -> float:
-    from scipy.special import stdtr
-
-    return 2 * float(stdtr(max(1, n - 1), -abs(t)))

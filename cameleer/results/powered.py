@@ -23,10 +23,10 @@ from cameleer.results.records import Judgement
 from cameleer.results.stats import (
     NOTHING,
     Estimate,
+    mean_interval,
     t_p,
     t_quantile,
     wilson,
-    mean_interval,
 )
 
 FEW = 20

@@ -18,7 +18,7 @@ import numpy as np
 from cameleer.results.judgements import swapped
 from cameleer.results.powered import Where
 from cameleer.results.records import Judgement
-from cameleer.results.stats import Estimate, Items, t_quantile, mean_interval
+from cameleer.results.stats import Estimate, Items, mean_interval, t_quantile
 
 NEITHER = 1e-9  # a preference no further from the middle is for neither
 LONGER = 30  # characters that an answer must have more to be called longer, as AlpacaEval has it
