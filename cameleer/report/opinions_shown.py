@@ -295,9 +295,9 @@ def notes(opinions: Opinions) -> list[str]:
     for measure in opinions.measures:
         if measure.kind == "benchmarks":
             continue
-        hub = f"all against {measure.hub}" if measure.hub else "of models against each other"
-        text = f"{subject(measure)}: {counted(measure.judgements, 'judgement')} {hub}"
+        hub = f", all against {measure.hub}" if measure.hub else " of models against each other"
+        text = f"{subject(measure)}: {counted(measure.judgements, 'judgement')}{hub}"
         if measure.unknown:
-            text += f", {measure.unknown:,} of them without a verdict and left out"
+            text += f"; {measure.unknown:,} without a verdict, left out"
         found.append(f"{capital(text)}.")
     return [*found, *opinions.warnings]
