@@ -13,7 +13,13 @@ import pytest
 
 from cameleer.cli import main
 from cameleer.cli.compare import gather
+from cameleer.human.accounts import add_rater
+from cameleer.human.assignment import next_task
+from cameleer.human.campaign import new_campaign
+from cameleer.human.database import open_database
+from cameleer.human.ratings import Rating, submit
 from cameleer.results.judgements import to_row
+from cameleer.results.opinions import join
 from cameleer.results.records import Judgement
 
 Call = Callable[..., tuple[int, str, str]]
@@ -179,6 +185,34 @@ def test_answers_are_shown_where_they_are_named(tmp_path: Path, places: list[Pat
     (tmp_path / "outputs.json").write_text(json.dumps(rows))
     found = gather([places[0]], [f"good={tmp_path / 'outputs.json'}"])
     assert found.outputs["alpaca_eval/59", "good"] == "A59"
+
+
+def test_a_campaign_and_a_judge_of_the_same_answers_meet(tmp_path: Path) -> None:
+    """From the same two files: people, in the campaign's own database, and a judge's verdicts."""
+    for model in ("ref", "good"):
+        rows = [{"instruction": f"Q{n}", "output": f"{model} {n}", "generator": model}
+                for n in range(12)]  # fmt: skip
+        (tmp_path / f"{model}.json").write_text(json.dumps(rows))
+    answers = {model: tmp_path / f"{model}.json" for model in ("ref", "good")}
+    campaign = new_campaign(tmp_path / "campaign", answers, [("ref", "good")], repeats=2)
+    database = open_database(campaign)
+    ann = add_rater(database, "ann").id
+    while task := next_task(database, campaign, ann):
+        for_good = -2 if task.b_first else 2
+        instance = campaign.instances[task.instance]
+        said = Rating(True, True, for_good if instance.practice is None else 0, "good", "", 5.0)
+        submit(database, ann, task.token, said, task.token)
+    database.dispose()
+    judge = judged(tmp_path / "judge", "good")
+    found = gather([campaign.folder, judge])
+    opinions = join({}, found.judgements, None, found.outputs)
+    assert opinions.measure("people").value("good") == 1
+    (met,) = opinions.meetings
+    assert met.items == 12
+    verdicts = [one.preference for one in found.judgements if one.kind == "judge"][:12]
+    assert met.opposite == verdicts.count(1.0)
+    assert found.outputs["alpaca_eval/3", "good"] == "good 3"
+    assert opinions.warnings == ["2 times people judged a comparison again: the first time counts."]
 
 
 JUDGED = ("text_davinci_001", "alpaca-7b", "vicuna-13b", "tulu-2-dpo-7b", "gpt4", "phi-2-sft")
