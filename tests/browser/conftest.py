@@ -20,10 +20,6 @@ from tests.human.site import Site, instances, site
 PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "browser: needs Chromium and Playwright")
-
-
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Any]:
     """Chromium as the system has it, driven by Playwright."""
