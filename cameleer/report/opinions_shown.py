@@ -211,6 +211,8 @@ def _verdict_of(one: Judgement, names: Sequence[str]) -> Verdict:
         for name, good in zip(names, one.acceptable, strict=True)
         if good is not None
     ]
+    if one.b_first is not None:  # comments speak of the first and the second answer
+        accepted.append(f"{b if one.b_first else a} stood first")
     words = one.comment or one.said
     return Verdict(one.who, "; ".join([said, *accepted]), _shown(words) if words else "")
 

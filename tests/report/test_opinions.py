@@ -48,7 +48,7 @@ def ratings(n: int = 200, comment: str = "") -> Judged:
                 key = f"alpaca_eval/{item}"
                 said = Judgement(
                     key, "ref", model, 1.25 + won / 2, who, "human",
-                    acceptable=(True, won), comment=comment,
+                    acceptable=(True, won), comment=comment, b_first=bool(item % 2),
                 )  # fmt: skip
                 judged.judgements.append(said)
     return judged
@@ -120,6 +120,7 @@ def test_disputes_are_shown_with_both_answers_and_what_was_said(html: str) -> No
     assert "slightly prefers" in one
     assert "acceptable" in one
     assert "B is longer" in one
+    assert "stood first" in one
     assert "ann" in one
     assert "bob" in one
 
