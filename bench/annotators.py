@@ -48,7 +48,8 @@ class Log:
 
 @dataclass
 class Annotator:
-    """One of them. think: mean seconds between a page and its rating, 0 for as fast as can be."""
+    """One of them. think: mean seconds between a page and its rating, 0 for as fast as can be;
+    all_in: passed when everybody is logged in."""
 
     name: str
     site: str
@@ -56,10 +57,13 @@ class Annotator:
     think: float
     draw: random.Random
     http: httpx2.AsyncClient
+    all_in: asyncio.Barrier
 
     async def work(self, items: int) -> int:
-        """Log in and rate `items` items, or all there are; returns how many."""
+        """Log in, and when all are in, rate `items` items, or all there are; returns how many."""
         await self.log_in()
+        await self.all_in.wait()
+        await asyncio.sleep(self.draw.uniform(0, self.think))
         done = 0
         while done < items and not self.log.enough:
             page = await self.get("/rate", "page")
@@ -149,6 +153,7 @@ async def all_at_work(
 ) -> None:
     """Let everybody work at once, and wait for all of them."""
     limits = httpx2.Limits(max_connections=1, max_keepalive_connections=1)
+    all_in = asyncio.Barrier(len(names))
     people = [
         Annotator(
             name,
@@ -157,6 +162,7 @@ async def all_at_work(
             think,
             random.Random(f"{seed} {name}"),
             httpx2.AsyncClient(timeout=60.0, limits=limits, follow_redirects=False),
+            all_in,
         )
         for name in names
     ]

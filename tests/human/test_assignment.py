@@ -19,6 +19,7 @@ from cameleer.human.campaign import Campaign
 from cameleer.human.ratings import Rating, Task, current_ratings, undo
 from cameleer.human.slots import wanted
 from cameleer.human.standing import Standing, half_width, look
+from tests.human.conftest import BOTH
 from tests.human.people import all_of_it, campaign_of, one_more, quick_database, rate
 
 
@@ -223,6 +224,7 @@ def at_once(work: Sequence[Callable[[], Any]]) -> None:
         raise errors[0]
 
 
+@BOTH
 def test_many_at_once_never_get_more_of_an_instance_than_wanted(
     opened: Callable[[], Engine], campaign: Campaign
 ) -> None:
@@ -240,6 +242,7 @@ def test_many_at_once_never_get_more_of_an_instance_than_wanted(
     assert len({(task.rater, task.instance) for task in given}) == len(given)
 
 
+@BOTH
 def test_two_tabs_of_one_annotator_show_the_same_task(
     opened: Callable[[], Engine], campaign: Campaign
 ) -> None:

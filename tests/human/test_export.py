@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
@@ -12,13 +13,14 @@ from sqlalchemy import Engine
 
 from cameleer.core.errors import UserError
 from cameleer.human.accounts import add_rater
-from cameleer.human.campaign import Campaign
+from cameleer.human.campaign import Campaign, new_campaign
 from cameleer.human.database import writing
 from cameleer.human.export import Format, first_only, judgements, preference_of_b, write_export
 from cameleer.human.ratings import Kind, Rating, Task, add_task
 from cameleer.human.released import read_ratings
-from cameleer.results.judgements import read_judgements
-from tests.human.people import campaign_of, quick_database, rate
+from cameleer.human.slots import wanted
+from cameleer.results.judgements import read_judgements, swapped
+from tests.human.people import campaign_of, one_more, quick_database, rate
 
 
 @pytest.fixture
@@ -147,3 +149,29 @@ def test_nothing_to_export_is_said(engine: Engine, campaign: Campaign, tmp_path:
     with pytest.raises(UserError, match="nothing to export yet"):
         write_export(engine, campaign, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.real_data
+def test_the_papers_instances_go_through(real_data: Path, tmp_path: Path) -> None:
+    """Its 996 comparisons: dealt out, rated, exported in its columns, and read again."""
+    file = real_data / "eval/human_eval/eval_instances_tulu_1.jsonl"
+    campaign = new_campaign(tmp_path / "tulu1", {}, instances=file, overlap=119 / 996, seed=1)
+    assert sum(wanted(campaign).values()) == 996 + 119
+    assert len(campaign.pairs) == 3
+    engine = quick_database(campaign)
+    people = [add_rater(engine, name).id for name in ("ada", "bob", "cy")]
+    said = [Rating(True, n > 0, n - 2, "good", f"no. {n}", 30.0) for n in range(5)]
+    for n in range(90):
+        one_more(engine, campaign, people[n % 3], lambda task: said[task.number % 5])
+    write_export(engine, campaign, tmp_path / "table.csv", "tulu1")
+    _, rows = read_ratings(tmp_path / "table.csv")
+    made = [one if one.a < one.b else swapped(one) for one in judgements(engine, campaign)]
+    assert len(made) == 90 - 3 * len(campaign.practice)
+    columns = ("item", "a", "b", "preference", "acceptable", "b_first", "comment")
+    for row, one in zip(rows, made, strict=True):
+        for name in columns:
+            assert getattr(row.judgement, name) == getattr(one, name), name
+    asked = Counter(frozenset((one.a, one.b)) for one in made)
+    assert len(asked) == 3
+    assert max(asked.values()) - min(asked.values()) <= 6
+    engine.dispose()

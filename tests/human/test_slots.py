@@ -20,7 +20,7 @@ from cameleer.human.assignment import next_task
 from cameleer.human.campaign import Campaign
 from cameleer.human.database import open_database, reading, tasks
 from cameleer.human.slots import LEASE, fill, settle, slots, wanted
-from tests.human.conftest import HandClock
+from tests.human.conftest import BOTH, HandClock
 from tests.human.people import all_of_it, campaign_of, quick_database, rate
 
 
@@ -66,6 +66,7 @@ def test_which_are_rated_twice_is_chance_that_the_seed_decides() -> None:
     assert twice(1) != set(range(25))
 
 
+@BOTH
 def test_another_overlap_later_gives_other_slots_and_takes_none_that_are_in_use(
     opened: Callable[[], Engine], campaign: Campaign
 ) -> None:
