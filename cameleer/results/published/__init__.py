@@ -1,0 +1,1 @@
+"""What the paper and its model cards print, as data: verified cells only, each with its source."""
