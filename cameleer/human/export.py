@@ -87,9 +87,10 @@ def write_export(
 ) -> dict[str, int]:
     """Write what was rated; returns how many ratings of each kind there are, and how many raters.
 
-    form: `judgements` is judgements.jsonl (in `out`, unless that is named .jsonl); `csv` the same
-    as a table; `tulu1` a table with the columns of the one released with the paper (section 6),
-    repeats left out. Practice is in none of them. Raises UserError where nothing was rated yet.
+    out: a file named .jsonl or .csv, or a folder to put one into. form: `judgements` is JSON lines;
+    `csv` the same as a table; `tulu1` a table with the columns of the one released with the paper
+    (section 6), repeats left out. Practice is in none of them. Raises UserError where nothing was
+    rated yet.
     """
     rated = current_ratings(engine)
     kept = [one for one in rated if one.task.kind != "practice"]
@@ -99,11 +100,11 @@ def write_export(
     pairs = [(one, campaign.instances[one.task.instance]) for one in kept]
     made = [judgement(instance, one, names=names) for one, instance in pairs]
     if form == "judgements":
-        write_judgements(out if out.suffix == ".jsonl" else out / FILE, made)
+        write_judgements(_file(out, ".jsonl", FILE), made)
     elif form == "csv":
-        _write_csv(_table(out, "annotations.csv"), _rows(made))
+        _write_csv(_file(out, ".csv", "annotations.csv"), _rows(made))
     else:
-        _write_csv(_table(out, "eval_annotations.csv"), _released_rows(pairs, made))
+        _write_csv(_file(out, ".csv", "eval_annotations.csv"), _released_rows(pairs, made))
     kinds = Counter(one.task.kind for one in rated)
     return {
         "judgements": kinds["rating"],
@@ -114,8 +115,13 @@ def write_export(
     }
 
 
-def _table(out: Path, name: str) -> Path:
-    return out if out.suffix in (".csv", ".tsv") else out / name
+def _file(out: Path, ending: str, name: str) -> Path:
+    """`out` itself where it is named as a file of this kind, else `name` in the folder `out`."""
+    if out.suffix == ending:
+        return out
+    if out.is_file():
+        raise UserError(f"is a file, and not named *{ending}", file=out, field="output")
+    return out / name
 
 
 Row = dict[str, object]

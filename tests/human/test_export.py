@@ -145,6 +145,16 @@ def test_the_released_columns(engine: Engine, campaign: Campaign, ada: int, tmp_
     assert [row["completion_a_is_acceptable"] for row in rows] == ["no", "yes", "yes", ""]
 
 
+def test_another_kind_of_file_is_not_replaced(
+    engine: Engine, campaign: Campaign, ada: int, tmp_path: Path
+) -> None:
+    other = tmp_path / "notes.txt"
+    other.write_text("mine")
+    with pytest.raises(UserError, match=r"not named \*\.jsonl"):
+        write_export(engine, campaign, other)
+    assert other.read_text() == "mine"
+
+
 def test_nothing_to_export_is_said(engine: Engine, campaign: Campaign, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nothing to export yet"):
         write_export(engine, campaign, tmp_path / "out")
