@@ -92,6 +92,31 @@ def eval_engines(json: Json = False) -> None:
     show(json, {"engines": rows}, "", rows)
 
 
+@app.command("published")
+def eval_published(
+    tables: Annotated[
+        list[str] | None,
+        typer.Argument(help="Such as `table-3`, `figure-4`, `cards`. [default: all]"),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Print the scores of the paper's tables, of its model cards and of the Tülu 2 paper.
+
+    Only what could be verified, in points of 100, each with its source.
+
+    Example: `cameleer eval published table-5`
+    """
+    from cameleer.results.published.rows import published, sources
+
+    rows = [asdict(row) for row in published(*(tables or ()))]
+    columns = [name for name in rows[0] if any(row[name] != "" for row in rows)]
+    shown = [{name: row[name] for name in columns} for row in rows]
+    show(json, {"published": rows, "sources": sources()}, "", shown)
+    if not json:
+        used = {mark for row in rows for mark in row["source"].split()}
+        show(json, {}, "", [{"source": k, "about": v} for k, v in sources().items() if k in used])
+
+
 @app.command("prompts")
 def eval_prompts(
     benchmark: Label,

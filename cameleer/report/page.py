@@ -14,6 +14,7 @@ from cameleer.core.page import page_template
 from cameleer.report import facts, figures, words
 from cameleer.report.analysis import AVERAGE, Analysis, Score, analyse
 from cameleer.report.answers import questions
+from cameleer.report.beside import beside_table
 from cameleer.report.opinions_page import study_content
 from cameleer.report.tables import write_tables
 from cameleer.results.judged import Judged
@@ -65,6 +66,7 @@ def _content(analysis: Analysis, out: Path) -> dict[str, Any]:
         "missing": words.MISSING,
         "link": lambda score: _link(score, out),
         "trace": lambda score: _trace(score, out),
+        "beside": beside_table(analysis) if study.published and not study.generated else None,
         "differences": facts.difference_table(analysis),
         "powers": facts.power_table(analysis),
         "figures": _figures(analysis),

@@ -136,7 +136,8 @@ class Study:
 
     bases, references: name to a line about it; mixtures: name to its sources and their
     conversations. judgings: folders of what judges say of the models' answers, as far as they are
-    finished; unjudged: why the others failed, by judge and model.
+    finished; unjudged: why the others failed, by judge and model. generated: whether the questions
+    are a miniature world's; published: whether published models may be shown beside.
     """
 
     folder: Path
@@ -150,6 +151,8 @@ class Study:
     references: dict[str, str] = field(default_factory=dict)
     judgings: list[Path] = field(default_factory=list)
     unjudged: dict[str, str] = field(default_factory=dict)
+    generated: bool = False
+    published: bool = True
 
     def of(self, base: str, mixture: str | None) -> list[Cell]:
         """The cells of a base and a mixture, one for each seed."""
@@ -167,6 +170,7 @@ def read_study(folder: Path) -> Study:
         )
     record = _object(path)
     try:
+        declared = record.get("study") or {}
         return Study(
             folder=folder,
             name=str(record["name"]),
@@ -183,11 +187,21 @@ def read_study(folder: Path) -> Study:
                 if (found := _finished(folder, one["folder"]))
             ],
             unjudged=dict(record.get("unjudged") or {}),
+            generated=_generated(declared),
+            published=declared.get("published") is not False,
         )
     except KeyError as error:
         raise UserError("is missing", file=path, field=str(error.args[0])) from None
     except (TypeError, AttributeError):
         raise UserError("is not laid out as a study", file=path) from None
+
+
+def _generated(declared: dict[str, Any]) -> bool:
+    """Whether a study says that its data is a miniature world, or its data folder does."""
+    if declared.get("miniature"):
+        return True
+    manifest = Path(declared.get("data") or "") / MANIFEST
+    return manifest.is_file() and _object(manifest).get("kind") == "miniature"
 
 
 def _abouts(models: list[dict[str, Any]]) -> dict[str, str]:

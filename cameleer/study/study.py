@@ -197,6 +197,7 @@ class Study(Config):
     judges: of answers that are only written, by alpaca_eval or human.
     allow_code_execution: whether benchmarks may run code that models wrote, in the sandbox; where
     the file doesn't say, the user is asked.
+    published: whether the report shows the paper's models beside, where benchmarks are the paper's.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9._-]+$")
@@ -214,6 +215,7 @@ class Study(Config):
     benchmarks: list[Annotated[EvalSpec, AfterValidator(_known)]] = Field(min_length=1)
     judges: list[StudyJudge] = Field(default_factory=list)
     allow_code_execution: bool | None = None
+    published: bool = True
 
     @field_validator("benchmarks", mode="before")
     @classmethod
