@@ -20,7 +20,7 @@ from tests.human.site import Site, instances, site
 PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while it is there, an event loop runs in this thread
 def chromium() -> Iterator[Any]:
     """Chromium as the system has it, driven by Playwright."""
     driver = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 PROGRAM = """
@@ -32,6 +33,13 @@ def sleeps(process: str) -> bool:
         return False
 
 
+def until(done: Callable[[], bool], otherwise: str) -> None:
+    deadline = time.monotonic() + 60
+    while not done():
+        assert time.monotonic() < deadline, otherwise
+        time.sleep(0.05)
+
+
 def test_what_a_killed_commands_processes_started_ends_with_them(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
@@ -40,10 +48,7 @@ def test_what_a_killed_commands_processes_started_ends_with_them(tmp_path: Path)
     )
     assert command.stdout
     last = command.stdout.readline().strip()
-    assert sleeps(last)
+    until(lambda: sleeps(last), "it has not begun")
     command.kill()
     command.wait()
-    deadline = time.monotonic() + 30
-    while sleeps(last):
-        assert time.monotonic() < deadline, "it lives on"
-        time.sleep(0.05)
+    until(lambda: not sleeps(last), "it lives on")

@@ -39,7 +39,7 @@ def killed(workers: Any, config: TrainConfig, folder: Path, when: Callable[[Path
     """
     process = workers.Process(target=train, args=(config, folder))
     process.start()
-    partial, deadline = folder.with_name(f".{folder.name}.partial"), time.monotonic() + 60
+    partial, deadline = folder.with_name(f".{folder.name}.partial"), time.monotonic() + 240
     while process.is_alive() and not when(partial):
         assert time.monotonic() < deadline
         time.sleep(0.0005)
