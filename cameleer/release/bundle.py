@@ -1,0 +1,236 @@
+"""A bundle: all of a study but its weights and data, with hashes, so that others can check it.
+
+BUNDLE/bundle.json    what is in it: every file's size and SHA-256, and what was left out
+BUNDLE/study.json     the study and the folders of its stages, laid out as where it was run
+BUNDLE/report/        page and tables, written anew from the samples that are in the bundle
+BUNDLE/added/         files that were given besides, such as the study's YAML
+
+A bundle of evaluations alone holds their folders. The same content gives the same bytes: no times,
+no owners, names in order.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tarfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import cameleer
+from cameleer.core.artifact import MANIFEST
+from cameleer.core.console import progress, warn
+from cameleer.core.errors import UserError
+from cameleer.core.files import read_json, replacing, sha256_file, write_json
+from cameleer.release.verify import BUNDLE, FORMAT, REPORT, Derive, Problem, check_numbers
+from cameleer.results.store import STUDY, read_study
+
+WEIGHTS = {".safetensors", ".bin", ".pt", ".pth", ".gguf", ".ckpt"}
+TOKENIZERS = {"tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt"}
+DATA = "conversations.jsonl"
+ADDED = "added"
+FROM_TABLES = ("table.md", "table.csv", "differences.csv", "data.csv")
+KINDS = ("eval", "judge")
+
+
+@dataclass(frozen=True)
+class Made:
+    """A finished bundle. stale: tables of the study's report that its samples no longer give."""
+
+    path: Path
+    fingerprint: str
+    files: int
+    bytes: int
+    left_out: dict[str, dict[str, Any]]
+    stale: list[str]
+
+
+def make_bundle(
+    place: Path,
+    out: Path,
+    derive: Derive,
+    *,
+    weights: bool = False,
+    data: bool = False,
+    added: Sequence[Path] = (),
+) -> Made:
+    """Bundle the study or the evaluations in `place` as a folder, or as `out` if it ends in .tar.
+
+    weights: with weights and tokenizers; data: with the conversations of the mixtures. What is left
+    out is named with its hash. Raises UserError if `out` is there, or if a number of the study does
+    not follow from its samples: such a bundle would not be believed by `verify_bundle`.
+    """
+    if out.exists() and (out.is_file() or any(out.iterdir())):
+        raise UserError("is there already", file=out, hint="give another -o, or remove it")
+    partial = out.with_name(f".{out.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        made = _filled(place, partial, derive, weights, data, added)
+        if out.suffix == ".tar":
+            write_tar(partial, out)
+        else:
+            partial.rename(out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return Made(out, *made)
+
+
+def _filled(
+    place: Path, root: Path, derive: Derive, weights: bool, data: bool, added: Sequence[Path]
+) -> tuple[str, int, int, dict[str, dict[str, Any]], list[str]]:
+    """Fill an empty folder with the bundle; returns the fields of Made but its path."""
+    study = (place / STUDY).is_file()
+    left_out: dict[str, dict[str, Any]] = {}
+    contents = list(_contents(place, study))
+    size = sum(source.stat().st_size for _, source in contents)
+    with progress("hashing and copying", size, in_bytes=True) as ticker:
+        for name, source in contents:
+            why = _kept_back(source, weights, data)
+            if why:
+                left_out[name] = {**_facts(source), "why": why}
+            else:
+                _copy(source, root / name)
+            ticker.advance(source.stat().st_size)
+    for file in added:
+        _copy(file, root / ADDED / file.name)
+    stale: list[str] = []
+    if study:
+        derive.report(root, root / REPORT)
+        stale = [name for name in FROM_TABLES if _other(place / REPORT / name, root / REPORT)]
+    files = {
+        file.relative_to(root).as_posix(): _facts(file)
+        for file in sorted(root.rglob("*"))
+        if file.is_file()
+    }
+    index = {
+        "bundle": FORMAT,
+        "kind": "study" if study else "evaluations",
+        "name": read_study(place).name if study else place.resolve().name,
+        "cameleer": cameleer.__version__,
+        "files": dict(sorted(files.items())),
+        "left_out": dict(sorted(left_out.items())),
+    }
+    write_json(root / BUNDLE, index)
+    _require_sound(check_numbers(root, derive).problems, place)
+    _warn_of_home(root)
+    held = sum(int(facts["bytes"]) for facts in files.values())
+    return sha256_file(root / BUNDLE), len(files), held, left_out, stale
+
+
+def _contents(place: Path, study: bool) -> Iterator[tuple[str, Path]]:
+    """(name in the bundle, file) of all that belongs to it."""
+    if study:
+        yield STUDY, place / STUDY
+        root, folders = place, _stages_of_study(place)
+    else:
+        folders = _evaluations(place)
+        root = place.parent if folders == [place] else place
+    for folder in folders:
+        for file in sorted(folder.rglob("*")):
+            below = file.relative_to(folder)
+            if file.is_file() and not any(part.startswith(".") for part in below.parts):
+                yield file.relative_to(root).as_posix(), file
+
+
+def _stages_of_study(place: Path) -> list[Path]:
+    """The folders of all finished stages of a study, each once."""
+    study = read_study(place)
+    found: list[Path] = []
+    for cell in study.cells:
+        found += [cell.mix] if cell.mix else []
+        found += [cell.train.folder] if cell.train else []
+        found += [run.folder for run in cell.evals.values()]
+    for folder in [*found, *study.judgings]:
+        if not folder.resolve().is_relative_to(place.resolve()):
+            hint = "move it into the study's folder"
+            raise UserError(
+                f"'{folder}' stands outside of the study", file=place / STUDY, hint=hint
+            )
+    return list(dict.fromkeys([*found, *study.judgings]))
+
+
+def _evaluations(place: Path) -> list[Path]:
+    """The folder itself if it is an evaluation or a judging, else those in it."""
+    if not place.is_dir():
+        raise UserError("no such folder", file=place, hint="check the path")
+    if _kind(place) in KINDS:
+        return [place]
+    found = [folder for folder in sorted(place.iterdir()) if _kind(folder) in KINDS]
+    if not found:
+        hint = "give the folder of `study run`, `eval run` or `judge run`"
+        raise UserError("holds no study and no finished evaluation", file=place, hint=hint)
+    return found
+
+
+def _kind(folder: Path) -> str | None:
+    manifest = folder / MANIFEST
+    facts = read_json(manifest) if manifest.is_file() else None
+    hidden = folder.name.startswith(".")
+    return facts.get("kind") if isinstance(facts, dict) and not hidden else None
+
+
+def _kept_back(file: Path, weights: bool, data: bool) -> str:
+    """Why a file does not go into the bundle, or ""."""
+    if not weights and file.suffix in WEIGHTS:
+        return "weights"
+    if not weights and file.name in TOKENIZERS:
+        return "tokenizer"
+    return "training data" if not data and file.name == DATA else ""
+
+
+def _facts(file: Path) -> dict[str, Any]:
+    return {"bytes": file.stat().st_size, "sha256": sha256_file(file)}
+
+
+def _copy(source: Path, target: Path) -> None:
+    if not source.is_file():
+        raise UserError("no such file", file=source, hint="check the path")
+    if target.exists():
+        raise UserError("two files of this name", file=source, hint="rename one of them")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target)
+
+
+def _other(shown: Path, report: Path) -> bool:
+    """Whether a table that colleagues may have seen says something else than the bundle's."""
+    return shown.is_file() and shown.read_bytes() != (report / shown.name).read_bytes()
+
+
+def _warn_of_home(root: Path) -> None:
+    """Say which files tell where their author's home is: what is bundled is for strangers."""
+    home = str(Path.home()).encode() + b"/"
+    found = [
+        file.relative_to(root).as_posix()
+        for file in sorted(root.rglob("*"))
+        if file.is_file() and file.suffix not in WEIGHTS and home in file.read_bytes()
+    ]
+    if found:
+        warn(f"{len(found)} files name your home folder {Path.home()}, first {found[0]}")
+
+
+def _require_sound(problems: list[Problem], place: Path) -> None:
+    if problems:
+        more = f", and {len(problems) - 1} more" if len(problems) > 1 else ""
+        hint = "no bundle was made; `cameleer study run` mends what is missing"
+        raise UserError(
+            f"does not follow from its own samples: {problems[0]}{more}", file=place, hint=hint
+        )
+
+
+def write_tar(folder: Path, out: Path) -> None:
+    """The folder's files as a tar of the same bytes wherever and whenever it is written."""
+    name = out.name.removesuffix(".tar")
+    with replacing(out, "wb") as handle, _tar(handle) as tar:
+        for file in sorted(file for file in folder.rglob("*") if file.is_file()):
+            info = tarfile.TarInfo(f"{name}/{file.relative_to(folder).as_posix()}")
+            info.size, info.mode = file.stat().st_size, 0o644
+            with file.open("rb") as content:
+                tar.addfile(info, content)
+
+
+@contextmanager
+def _tar(handle: IO[bytes]) -> Iterator[tarfile.TarFile]:
+    with tarfile.open(fileobj=handle, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        yield tar

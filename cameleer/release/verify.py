@@ -1,0 +1,426 @@
+"""Checking a bundle offline: every file's hash, and every number anew from the samples in it.
+
+Hashes tell that files are those that were bundled; who can write new hashes can change both. So all
+scores, intervals, differences and tables are derived again, every stage's fingerprint is worked out
+from its configuration, and each stage must have read what the one before it wrote. The fingerprint
+of bundle.json, printed in a paper, holds all of it fast.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import math
+import re
+import tarfile
+import tempfile
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cameleer
+from cameleer.core.artifact import MANIFEST
+from cameleer.core.errors import UserError
+from cameleer.core.files import read_json, sha256_file
+from cameleer.core.jsonl import read_jsonl
+from cameleer.results.stats import mean_interval
+from cameleer.results.store import STUDY, Cell, read_study
+
+BUNDLE, REPORT = "bundle.json", "report"
+FORMAT = 1
+NEAR = 1e-9  # how far apart two machines may be in the same float
+SHOWN = 20  # differences of one page of text that are told one by one
+NUMBER = re.compile(r"[-−+]?\d+(?:[.,]\d+)*")
+BROKEN = (KeyError, TypeError, ValueError, AttributeError, IndexError)
+OF_SAMPLES = ("prompt_tokens", "new_tokens")
+AS_GIVEN = ("dropped_shots", "too_long")
+"""Of scores.json: counts that samples do not hold."""
+
+
+@dataclass(frozen=True)
+class Derive:
+    """What the bundle's numbers are derived with, besides the statistics.
+
+    report: writes the report of the study in the first folder into the second; judging: what
+    result.json of the judging in a folder should say, as far as its judgements tell.
+    """
+
+    report: Callable[[Path, Path], object]
+    judging: Callable[[Path], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong, with the file (as named in the bundle) and the field or line."""
+
+    file: str
+    what: str
+    field: str = ""
+
+    def __str__(self) -> str:
+        return (
+            f"{self.file}: {self.field}: {self.what}" if self.field else f"{self.file}: {self.what}"
+        )
+
+
+@dataclass
+class Findings:
+    """What was checked. numbers: how many were derived and compared; given: what had to be taken
+    as it is, and why."""
+
+    problems: list[Problem] = field(default_factory=list)
+    files: int = 0
+    numbers: int = 0
+    given: list[str] = field(default_factory=list)
+    fingerprint: str = ""
+
+    def compare(self, file: str, said: Any, derived: Any, where: str = "") -> None:
+        """Note every leaf of `derived` of which `said` says something else."""
+        if isinstance(derived, Mapping) and isinstance(said, Mapping):
+            for key in dict.fromkeys([*derived, *said]):
+                inner = f"{where}.{key}" if where else str(key)
+                self.compare(file, said.get(key), derived.get(key), inner)
+        elif isinstance(derived, list) and isinstance(said, list) and len(derived) == len(said):
+            for index, (one, other) in enumerate(zip(said, derived, strict=True)):
+                self.compare(file, one, other, f"{where}.{index}")
+        else:
+            self.numbers += isinstance(derived, int | float)
+            if not same(said, derived):
+                self.problems.append(Problem(file, f"says {said}, re-derived {derived}", where))
+
+
+def same(said: Any, derived: Any) -> bool:
+    """Whether two values are equal, floats but for what two machines may round otherwise."""
+    numbers = [
+        isinstance(one, int | float) and not isinstance(one, bool) for one in (said, derived)
+    ]
+    if all(numbers):
+        return math.isclose(said, derived, rel_tol=NEAR, abs_tol=NEAR)
+    return bool(said == derived)
+
+
+def verify_bundle(place: Path, derive: Derive, expected: str | None = None) -> Findings:
+    """Check a bundle, a folder or a .tar; `expected`: the fingerprint that was published.
+
+    Raises UserError for what is no bundle at all; whatever is wrong with one is in `problems`.
+    """
+    if expected is not None and not re.fullmatch("[0-9a-fA-F]{8,64}", expected):
+        hint = "give 8 or more hex digits of what `release bundle` printed"
+        raise UserError(f"'{expected}' is no fingerprint", field="fingerprint", hint=hint)
+    with opened(place) as root:
+        index = _index(root, place)
+        findings = check_files(root, index)
+        if expected is not None and not findings.fingerprint.startswith(expected.lower()):
+            about = f"its fingerprint is {findings.fingerprint}, not {expected}"
+            findings.problems.insert(0, Problem(BUNDLE, about))
+        if index.get("cameleer") != cameleer.__version__:
+            made = f"made by cameleer {index.get('cameleer')}, checked by {cameleer.__version__}"
+            findings.given.append(f"{made}: where both differ in layout, pages and tables do too")
+        numbers = check_numbers(root, derive)
+        findings.problems += numbers.problems
+        findings.numbers, findings.given = numbers.numbers, findings.given + numbers.given
+        return findings
+
+
+@contextmanager
+def opened(place: Path) -> Iterator[Path]:
+    """The folder of a bundle; a tar is unpacked into a temporary one, plain files only."""
+    if place.is_dir():
+        yield place
+        return
+    if not place.is_file():
+        raise UserError("no such bundle", file=place, hint="check the path")
+    with tempfile.TemporaryDirectory(prefix="cameleer-bundle-") as temporary:
+        try:
+            with tarfile.open(place, "r:") as tar:
+                strange = [one.name for one in tar if not one.isfile() and not one.isdir()]
+                if strange:
+                    raise UserError(f"holds '{strange[0]}', which is no plain file", file=place)
+                tar.extractall(temporary, filter="data")
+        except (tarfile.TarError, OSError) as error:
+            hint = "is it whole? give a folder or the .tar of `cameleer release bundle`"
+            raise UserError(f"cannot be unpacked: {error}", file=place, hint=hint) from None
+        inside = list(Path(temporary).iterdir())
+        if len(inside) != 1 or not inside[0].is_dir():
+            raise UserError("is not one folder: no bundle of ours", file=place)
+        yield inside[0]
+
+
+def _index(root: Path, place: Path) -> dict[str, Any]:
+    """What bundle.json holds, of a layout that we know."""
+    if not (root / BUNDLE).is_file():
+        hint = "`cameleer release bundle` makes one"
+        raise UserError(f"no bundle: {BUNDLE} is missing", file=place, hint=hint)
+    index = read_json(root / BUNDLE)
+    if not isinstance(index, dict) or not isinstance(index.get("files"), dict):
+        raise UserError(f"{BUNDLE} names no files: bundle tampered with", file=place)
+    if index.get("bundle") != FORMAT:
+        about = f"is a bundle of layout {index.get('bundle')}, we know {FORMAT}"
+        raise UserError(about, file=place, hint="check it with a newer cameleer")
+    return index
+
+
+def check_files(root: Path, index: Mapping[str, Any]) -> Findings:
+    """Whether the files are those of bundle.json, byte by byte."""
+    listed: dict[str, Any] = index["files"]
+    there = {
+        file.relative_to(root).as_posix(): file
+        for file in sorted(root.rglob("*"))
+        if file.is_symlink() or not file.is_dir()
+    }
+    there.pop(BUNDLE, None)
+    links = {name for name, file in there.items() if file.is_symlink()}
+    hashes = {name: sha256_file(file) for name, file in there.items() if name not in links}
+    found = Findings(files=len(listed), fingerprint=sha256_file(root / BUNDLE))
+    told = found.problems
+    told += [Problem(name, "is a link, no file of a bundle") for name in sorted(links)]
+    added = {name for name in hashes if name not in listed}
+    for name, facts in listed.items():
+        expected = facts.get("sha256") if isinstance(facts, dict) else None
+        if name in hashes:
+            if hashes[name] != expected:
+                told.append(Problem(name, f"its bytes were changed: sha256 is {hashes[name]}"))
+        elif name not in links:
+            moved = sorted(other for other in added if hashes[other] == expected)
+            added -= set(moved[:1])
+            told.append(Problem(name, f"was renamed to {moved[0]}" if moved else "is missing"))
+    told += [Problem(name, "was added: it is not in bundle.json") for name in sorted(added)]
+    return found
+
+
+def check_numbers(root: Path, derive: Derive) -> Findings:
+    """Derive every number of the bundle in a folder, and compare."""
+    found = Findings()
+    for file in sorted(root.rglob(MANIFEST)):
+        with _told(found, root, file):
+            _check_stage(found, root, file.parent, derive)
+    if (root / STUDY).is_file():
+        with _told(found, root, root / STUDY):
+            for cell in read_study(root).cells:
+                _check_chain(found, root, cell)
+        with _told(found, root, root / STUDY):
+            _check_report(found, root, derive)
+    return found
+
+
+@contextmanager
+def _told(found: Findings, root: Path, file: Path) -> Iterator[None]:
+    """What cannot be read is a problem of the bundle, not of the reader."""
+    name = file.relative_to(root).as_posix()
+    try:
+        yield
+    except UserError as error:
+        at = Path(error.file) if error.file else file
+        inside = at.is_relative_to(root)
+        where = f"line {error.line}" if error.line else error.field or ""
+        name = at.relative_to(root).as_posix() if inside else name
+        found.problems.append(Problem(name, error.message, where))
+    except BROKEN as error:
+        found.problems.append(Problem(name, f"cannot be read: {type(error).__name__}: {error}"))
+
+
+def _check_stage(found: Findings, root: Path, folder: Path, derive: Derive) -> None:
+    manifest = read_json(folder / MANIFEST)
+    name = (folder / MANIFEST).relative_to(root).as_posix()
+    said = manifest["fingerprint"]
+    if said != stage_fingerprint(manifest):
+        about = f"says {said}, but its kind, config and inputs give {stage_fingerprint(manifest)}"
+        found.problems.append(Problem(name, about, "fingerprint"))
+    found.numbers += 1
+    if manifest["kind"] == "eval":
+        _check_evaluation(found, root, folder, manifest)
+    elif manifest["kind"] == "judge":
+        derived = derive.judging(folder)
+        result = (folder / "result.json").relative_to(root).as_posix()
+        told = read_json(folder / "result.json")
+        found.compare(result, {key: told.get(key) for key in derived}, derived)
+        outcome = manifest["outcome"]
+        found.compare(name, outcome, {key: told.get(key) for key in outcome}, "outcome")
+    elif manifest["kind"] == "mix":
+        _check_mixture(found, name, manifest["outcome"])
+
+
+def stage_fingerprint(manifest: Mapping[str, Any]) -> str:
+    """A stage's fingerprint, by the version that ran it (see `cameleer.core.artifact`)."""
+    version = (manifest.get("environment") or {}).get("cameleer", cameleer.__version__)
+    inputs = dict(sorted(manifest["inputs"].items()))
+    facts = [manifest["kind"], version, manifest["config"], inputs]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _check_mixture(found: Findings, name: str, outcome: Mapping[str, Any]) -> None:
+    """Shares of conversations from the numbers taken."""
+    sources = outcome.get("sources") or {}
+    if not sources or any("share" not in facts for facts in sources.values()):
+        return
+    total = sum(facts["taken"] for facts in sources.values())
+    found.compare(name, outcome["conversations"], total, "outcome.conversations")
+    for source, facts in sources.items():
+        where = f"outcome.sources.{source}.share"
+        found.compare(name, facts["share"], facts["taken"] / total, where)
+
+
+def _check_evaluation(
+    found: Findings, root: Path, folder: Path, manifest: Mapping[str, Any]
+) -> None:
+    scores = read_json(folder / "scores.json")
+    rows = [row for _, row in read_jsonl(folder / "samples.jsonl")]
+    name = (folder / "scores.json").relative_to(root).as_posix()
+    derived = _of_rows(rows, scores)
+    found.compare(name, {key: scores.get(key) for key in derived}, derived)
+    outcome = manifest["outcome"]
+    file = (folder / MANIFEST).relative_to(root).as_posix()
+    found.compare(file, outcome, {key: scores.get(key) for key in outcome}, "outcome")
+    for key in AS_GIVEN:
+        if scores.get(key):
+            found.given.append(f"{name}: {key} {scores[key]}: samples do not hold it")
+    if "lm_eval" in scores:
+        found.given.append(f"{name}: groups and metrics are lm-eval's own")
+
+
+def _of_rows(rows: Sequence[dict[str, Any]], scores: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of scores.json that samples tell."""
+    notes = Counter(row["note"] for row in rows if row["note"])
+    ends = Counter(how for row in rows for how in row["finish"])
+    derived: dict[str, Any] = {"n": len(rows), "finish": dict(ends)}
+    derived |= {key: sum(row[key] for row in rows) for key in OF_SAMPLES}
+    if "lm_eval" in scores:
+        whole = all(row["score"] is not None for row in rows) and "value" in scores
+        return derived | (estimates(rows, False, parts=False) if whole else {})
+    derived |= {"notes": dict(notes), "no_answer": notes["no answer found"]}
+    if "value" in scores:
+        return derived | estimates(rows, bool(scores["macro"]))
+    groups = Counter(row["group"] for row in rows)
+    return derived | {"groups": {group: {"n": n} for group, n in groups.items()}}
+
+
+def estimates(rows: Sequence[dict[str, Any]], macro: bool, parts: bool = True) -> dict[str, Any]:
+    """The score of rows with its interval; parts: with those of groups and further metrics."""
+
+    def estimate(of: Sequence[dict[str, Any]], metric: str = "") -> dict[str, Any]:
+        values = [row["values"].get(metric, row["score"]) for row in of]
+        weights = [row.get("weight", 1.0) for row in of]
+        clusters = [row.get("cluster", "") for row in of]
+        strata = [row["group"] for row in of] if macro else None
+        return asdict(mean_interval(values, weights=weights, clusters=clusters, strata=strata))
+
+    if not parts:
+        return estimate(rows)
+    groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        groups[row["group"]].append(row)
+    metrics = sorted({name for row in rows for name in row["values"]})
+    return {
+        **estimate(rows),
+        "groups": {group: estimate(of) for group, of in groups.items() if group},
+        "metrics": {metric: estimate(rows, metric) for metric in metrics},
+    }
+
+
+def _check_chain(found: Findings, root: Path, cell: Cell) -> None:
+    """Whether a cell's model was trained on its mixture, and its answers are this model's."""
+    if cell.train is None:
+        return
+    name = cell.train.folder.relative_to(root).as_posix()
+    trained = cell.train.manifest
+    if cell.mix is not None:
+        data = read_json(cell.mix / MANIFEST)["fingerprint"]
+        if trained["inputs"].get("data") != data:
+            about = f"was trained on other data than {cell.mix.name}"
+            found.problems.append(Problem(f"{name}/{MANIFEST}", about, "inputs.data"))
+    for run in cell.evals.values():
+        model = ((run.manifest.get("config") or {}).get("engine") or {}).get("model")
+        if re.fullmatch("[0-9a-f]{64}", str(model)) and model != trained["fingerprint"]:
+            file = (run.folder / MANIFEST).relative_to(root).as_posix()
+            about = f"these are answers of another model than {name}"
+            found.problems.append(Problem(file, about, "config.engine.model"))
+
+
+def _check_report(found: Findings, root: Path, derive: Derive) -> None:
+    """Write the report again, beside links to all that it is written from, and compare."""
+    with tempfile.TemporaryDirectory(prefix="cameleer-report-") as temporary:
+        twin = Path(temporary)
+        for entry in root.iterdir():
+            if entry.name != REPORT:
+                (twin / entry.name).symlink_to(entry.resolve())
+        derive.report(twin, twin / REPORT)
+        for file in sorted((twin / REPORT).rglob("*")):
+            below = file.relative_to(twin)
+            if file.is_file() and (root / below).is_file():
+                _compare_files(found, below.as_posix(), root / below, file)
+            elif file.is_file():
+                found.problems.append(Problem(below.as_posix(), "is missing, and can be derived"))
+
+
+def _compare_files(found: Findings, name: str, said: Path, derived: Path) -> None:
+    if derived.suffix == ".csv":
+        _compare_tables(found, name, _table(said), _table(derived))
+    elif derived.suffix in (".md", ".html", ".tex", ".svg", ".txt"):
+        _compare_texts(found, name, _lines(said), _lines(derived))
+    elif said.read_bytes() != derived.read_bytes():
+        found.problems.append(Problem(name, "other bytes than those derived anew"))
+
+
+def _table(path: Path) -> list[list[str]]:
+    with path.open(newline="", encoding="utf-8") as handle:
+        return list(csv.reader(handle))
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8").split("\n")
+
+
+def _compare_tables(
+    found: Findings, name: str, said: list[list[str]], derived: list[list[str]]
+) -> None:
+    if list(map(len, said)) != list(map(len, derived)) or said[:1] != derived[:1]:
+        about = f"{len(said)} rows, re-derived {len(derived)}, or other columns"
+        found.problems.append(Problem(name, about))
+        return
+    head = said[0] if said else []
+    for line, (row, anew) in enumerate(zip(said[1:], derived[1:], strict=True), 2):
+        for column, one, other in zip(head, row, anew, strict=True):
+            numbers = _float(one), _float(other)
+            found.numbers += numbers[1] is not None
+            if one != other and (None in numbers or not same(*numbers)):
+                about = f"says {one or 'nothing'}, re-derived {other or 'nothing'}"
+                found.problems.append(Problem(name, about, f"line {line}, '{column}'"))
+
+
+def _float(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _compare_texts(found: Findings, name: str, said: list[str], derived: list[str]) -> None:
+    """Line by line; of a line that differs the first number, or word, that does."""
+    if len(said) != len(derived):
+        about = f"{len(said)} lines, re-derived {len(derived)}"
+        found.problems.append(Problem(name, about))
+        return
+    different = 0
+    for line, (one, other) in enumerate(zip(said, derived, strict=True), 1):
+        found.numbers += len(NUMBER.findall(other))
+        if one == other:
+            continue
+        different += 1
+        if different <= SHOWN:
+            about = "says {}, re-derived {}".format(*_first_difference(one, other))
+            found.problems.append(Problem(name, about, f"line {line}"))
+    if different > SHOWN:
+        found.problems.append(Problem(name, f"{different - SHOWN} more lines differ"))
+
+
+def _first_difference(one: str, other: str) -> tuple[str, str]:
+    """The first numbers, else words, in which two lines differ."""
+    for pattern in (NUMBER, re.compile(r"\S+")):
+        for pair in zip(pattern.findall(one), pattern.findall(other), strict=False):
+            if pair[0] != pair[1]:
+                return repr(pair[0][:80]), repr(pair[1][:80])
+    return f"{len(one)} characters", f"{len(other)}"

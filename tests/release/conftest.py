@@ -1,0 +1,25 @@
+"""What tests of releases share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from cameleer.cli import main
+
+
+@pytest.fixture
+def run_release(
+    capsys: pytest.CaptureFixture[str],
+) -> Callable[..., tuple[int, str, str]]:
+    """Give a verb of `cameleer release` on the command line: (exit code, stdout, stderr)."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main(["release", *arguments])
+        out, err = capsys.readouterr()
+        return int(ended.value.code or 0), out, err
+
+    return run

@@ -1,0 +1,371 @@
+"""Bundles: what goes in, the same bytes each time, and that whatever is changed in one is named."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cameleer.cli import bundling
+from cameleer.core.artifact import Stage
+from cameleer.core.errors import UserError
+from cameleer.core.files import read_json, sha256_file, write_json, write_jsonl
+from cameleer.evals.scoring import estimates
+from cameleer.release.bundle import make_bundle
+from cameleer.release.verify import verify_bundle
+
+MMLU, GSM = "mmlu:0-shot", "gsm:cot"
+
+
+def rows_of(bench: str, seed: int) -> list[dict[str, Any]]:
+    rng = random.Random(seed)
+    return [
+        {
+            "item": f"{bench}/{row}",
+            "group": ("law", "virology")[row % 2] if bench == "mmlu" else "",
+            "score": float(rng.random() < 0.4 + 0.1 * (seed % 2)),
+            "extracted": ["A"],
+            "target": "A",
+            "outputs": [f"answer {rng.randrange(1000)}"],
+            "logprobs": [],
+            "finish": ["stop"],
+            "prompt_tokens": 10,
+            "new_tokens": 3,
+            "seconds": 0.1,
+            "values": {"strict": float(rng.random() < 0.3)},
+            "note": "" if row % 5 else "no answer found",
+            "prompt": f"question {row}",
+        }
+        for row in range(40)
+    ]
+
+
+def evaluated(folder: Path, label: str, model: str, seed: int) -> Stage:
+    bench, setting = label.split(":")
+    rows = rows_of(bench, seed)
+
+    def work(partial: Path) -> dict[str, Any]:
+        write_jsonl(partial / "samples.jsonl", rows)
+        macro = bench == "mmlu"
+        scores = {
+            "benchmark": bench,
+            "setting": setting,
+            "rule": "fixed",
+            "format": "chat",
+            "metric": "accuracy",
+            "lower_is_better": False,
+            "macro": macro,
+            **estimates(rows, macro),
+            "finish": {"stop": 40},
+            "no_answer": 8,
+            "notes": {"no answer found": 8},
+            "dropped_shots": 0,
+            "too_long": 0,
+            "prompt_tokens": 400,
+            "new_tokens": 120,
+            "seconds": 4.0,
+        }
+        write_json(partial / "scores.json", scores)
+        return {key: scores[key] for key in ("metric", "value", "low", "high", "n")}
+
+    config = {"spec": {"benchmark": label, "limit": 40}, "engine": {"model": model}}
+    stage = Stage("eval", folder, config, {"test": "0" * 64})
+    stage.run(work)
+    return stage
+
+
+def mixed(folder: Path) -> Stage:
+    def work(partial: Path) -> dict[str, Any]:
+        messages = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]
+        rows = [{"id": f"d{i}", "source": "dolly", "messages": messages} for i in range(3)]
+        write_jsonl(partial / "conversations.jsonl", [*rows, rows[0] | {"source": "code_alpaca"}])
+        of = {"read": 9, "kept": 9, "dropped: empty answer": 2, "answer_share": 0.5}
+        sources = {
+            "dolly": of | {"taken": 3, "share": 0.75, "licence": "CC BY-SA 3.0"},
+            "code_alpaca": of | {"taken": 1, "share": 0.25, "licence": "CC BY-NC 4.0"},
+        }
+        licences = {
+            "CC BY-SA 3.0": "share-alike, attribution",
+            "CC BY-NC 4.0": "non-commercial use, attribution",
+        }
+        facts = {"conversations": 4, "measure": "characters", "sources": sources}
+        return facts | {"licences": licences, "warnings": ["made up"]}
+
+    stage = Stage("mix", folder, {"seed": 42}, {"dolly/a.jsonl": "1" * 64})
+    stage.run(work)
+    return stage
+
+
+def trained(folder: Path, data: str) -> Stage:
+    def work(partial: Path) -> dict[str, Any]:
+        (partial / "model.safetensors").write_bytes(b"weights" * 100)
+        write_json(partial / "config.json", {"model_type": "llama"})
+        write_jsonl(partial / "metrics.jsonl", [{"step": 1, "loss": 2.5, "supervised_tokens": 9}])
+        counts = {"supervised: dolly": 90, "supervised: code_alpaca": 10}
+        return {"steps": 1, "final_loss": 2.5, "cut": 2, "dropped": 1, "counts": counts}
+
+    config = {"template": "tulu", "learning_rate": 2e-5, "seed": 1, "lora": None}
+    stage = Stage("train", folder, config, {"model": "2" * 64, "data": data})
+    stage.run(work)
+    return stage
+
+
+@pytest.fixture(scope="session")
+def small_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base and one model tuned from it, on two benchmarks; every number follows from samples."""
+    root = tmp_path_factory.mktemp("small") / "camels"
+    mix = mixed(root / "mix/m")
+    model = trained(root / "train/m", mix.fingerprint)
+    evals: dict[str, dict[str, str]] = {"base": {}, "m": {}}
+    for seed, (name, mark) in enumerate((("base", "2" * 64), ("m", model.fingerprint))):
+        for label in (MMLU, GSM):
+            below = f"eval/{name}-{label.partition(':')[0]}"
+            evaluated(root / below, label, mark, seed)
+            evals[name][label] = below
+    cell = {"base": "smollm2-135m-instruct", "failed": None}
+    cells = [
+        cell | {"mixture": None, "seed": None, "evals": evals["base"]},
+        cell | {"mixture": "m", "seed": 1, "evals": evals["m"], "mix": "mix/m", "train": "train/m"},
+    ]
+    study = {
+        "name": "camels",
+        "bases": [{"name": "smollm2-135m-instruct", "about": "a small model."}],
+        "mixtures": [{"name": "m", "sources": {"dolly": 3, "code_alpaca": 1}}],
+        "benchmarks": [MMLU, GSM],
+        "cells": cells,
+    }
+    write_json(root / "study.json", study)
+    return root
+
+
+@pytest.fixture(scope="session")
+def made(small_study: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("made") / "bundle"
+    return make_bundle(small_study, out, bundling.derive()).path
+
+
+@pytest.fixture
+def bundle(made: Path, tmp_path: Path) -> Path:
+    """A copy that may be changed."""
+    return Path(shutil.copytree(made, tmp_path / "bundle"))
+
+
+def problems(bundle: Path) -> list[str]:
+    return [str(one) for one in verify_bundle(bundle, bundling.derive()).problems]
+
+
+def rehash(bundle: Path) -> None:
+    """As who changes a file and its hash along."""
+    index = read_json(bundle / "bundle.json")
+    for name, facts in index["files"].items():
+        facts["sha256"] = sha256_file(bundle / name)
+    write_json(bundle / "bundle.json", index)
+
+
+def edit(file: Path, old: str, new: str) -> None:
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new, 1))
+
+
+def test_a_bundle_holds_all_but_weights_and_data_and_verifies(made: Path) -> None:
+    index = read_json(made / "bundle.json")
+    assert set(index["left_out"]) == {"mix/m/conversations.jsonl", "train/m/model.safetensors"}
+    weights = index["left_out"]["train/m/model.safetensors"]
+    assert (weights["bytes"], weights["why"]) == (700, "weights")
+    there = {path.relative_to(made).as_posix() for path in made.rglob("*") if path.is_file()}
+    assert there == {*index["files"], "bundle.json"}
+    expected = {"study.json", "eval/m-gsm/samples.jsonl", "train/m/manifest.json"}
+    assert expected | {"report/table.csv", "report/report.html"} <= there
+    found = verify_bundle(made, bundling.derive())
+    assert not found.problems
+    assert found.files == len(index["files"])
+    assert found.numbers > 300
+    assert found.fingerprint == sha256_file(made / "bundle.json")
+
+
+def test_one_digit_of_a_score_is_named_even_with_a_new_hash(bundle: Path) -> None:
+    file = bundle / "eval/m-gsm/scores.json"
+    value = read_json(file)["value"]
+    edit(file, f'"value": {value}', f'"value": {value + 0.01}')
+    first = problems(bundle)
+    assert any("eval/m-gsm/scores.json: its bytes were changed" in one for one in first)
+    rehash(bundle)
+    told = f"eval/m-gsm/scores.json: value: says {value + 0.01}, re-derived {value}"
+    assert told in problems(bundle)
+
+
+def test_an_interval_of_a_group_and_of_a_metric_are_derived(bundle: Path) -> None:
+    file = bundle / "eval/m-mmlu/scores.json"
+    scores = read_json(file)
+    scores["groups"]["law"]["low"] -= 0.001
+    scores["metrics"]["strict"]["high"] += 0.001
+    write_json(file, scores)
+    rehash(bundle)
+    fields = [one.split(": ")[1] for one in problems(bundle)]
+    assert fields[:2] == ["groups.law.low", "metrics.strict.high"]
+
+
+def test_a_sample_that_scored_otherwise_moves_scores_and_tables(bundle: Path) -> None:
+    edit(bundle / "eval/m-gsm/samples.jsonl", '"score": 0.0', '"score": 1.0')
+    rehash(bundle)
+    files = {one.split(": ")[0] for one in problems(bundle)}
+    tables = {f"report/{name}" for name in ("table.csv", "table.md", "differences.csv")}
+    assert tables | {"eval/m-gsm/scores.json", "report/report.html"} <= files
+
+
+def test_one_byte_of_an_output_is_a_changed_file(bundle: Path) -> None:
+    edit(bundle / "eval/base-gsm/samples.jsonl", "answer 1", "answer 2")
+    assert problems(bundle)[0].startswith("eval/base-gsm/samples.jsonl: its bytes were changed")
+
+
+@pytest.mark.parametrize("name", ["report/table.csv", "report/differences.csv", "report/table.md"])
+def test_a_digit_of_a_table_is_named_with_its_line(bundle: Path, name: str) -> None:
+    lines = (bundle / name).read_text().split("\n")
+    where = max(index for index, line in enumerate(lines) if "0" in line)
+    at = lines[where].index("0")
+    lines[where] = lines[where][:at] + "9" + lines[where][at + 1 :]
+    (bundle / name).write_text("\n".join(lines))
+    rehash(bundle)
+    (told,) = problems(bundle)
+    assert told.startswith(f"{name}: line {where + 1}")
+    assert "says" in told
+
+
+def test_missing_added_and_renamed_files_are_told_apart(bundle: Path) -> None:
+    (bundle / "train/m/config.json").unlink()
+    (bundle / "notes.txt").write_text("hello")
+    (bundle / "mix/m/manifest.json").rename(bundle / "mix/m/manifest.bak")
+    told = problems(bundle)
+    assert "train/m/config.json: is missing" in told
+    assert "notes.txt: was added: it is not in bundle.json" in told
+    assert "mix/m/manifest.json: was renamed to mix/m/manifest.bak" in told
+
+
+def test_a_link_is_no_file_of_a_bundle(bundle: Path, tmp_path: Path) -> None:
+    file = bundle / "train/m/config.json"
+    file.rename(tmp_path / "elsewhere.json")
+    file.symlink_to(tmp_path / "elsewhere.json")
+    assert problems(bundle)[0] == "train/m/config.json: is a link, no file of a bundle"
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "told"),
+    [
+        ("train/m/manifest.json", "2e-05", "3e-05", "fingerprint: says"),
+        ("eval/m-gsm/manifest.json", '"limit": 40', '"limit": 41', "fingerprint: says"),
+        ("mix/m/manifest.json", '"share": 0.75', '"share": 0.5', "sources.dolly.share: says 0.5"),
+        ("eval/m-gsm/samples.jsonl", "{", "", "eval/m-gsm/samples.jsonl: line 1: broken JSON"),
+        ("study.json", '"eval/m-gsm"', '"eval/base-gsm"', "answers of another model"),
+        ("study.json", '"cells"', '"sells"', "study.json: cells: is missing"),
+        ("eval/m-gsm/scores.json", '"macro"', '"mac"', "cannot be read: KeyError: 'macro'"),
+    ],
+)
+def test_what_was_changed_with_its_hash_is_found_out(
+    bundle: Path, name: str, old: str, new: str, told: str
+) -> None:
+    edit(bundle / name, old, new)
+    rehash(bundle)
+    assert any(told in one for one in problems(bundle)), problems(bundle)
+
+
+def test_a_tar_has_the_same_bytes_each_time_and_verifies(small_study: Path, tmp_path: Path) -> None:
+    first, second = tmp_path / "a/camels.tar", tmp_path / "b/camels.tar"
+    for out in (first, second):
+        out.parent.mkdir()
+        marks = make_bundle(small_study, out, bundling.derive(), weights=True)
+    assert first.read_bytes() == second.read_bytes()
+    assert list(marks.left_out) == ["mix/m/conversations.jsonl"]
+    assert list(tmp_path.glob("*/.*")) == []
+    found = verify_bundle(first, bundling.derive(), marks.fingerprint)
+    assert not found.problems
+    other = verify_bundle(first, bundling.derive(), "0" * 64)
+    assert "its fingerprint is" in str(other.problems[0])
+    with pytest.raises(UserError, match="is no fingerprint"):
+        verify_bundle(first, bundling.derive(), "")
+
+
+def test_a_tar_cut_short_or_with_a_link_is_refused(small_study: Path, tmp_path: Path) -> None:
+    out = tmp_path / "camels.tar"
+    make_bundle(small_study, out, bundling.derive())
+    cut = tmp_path / "cut.tar"
+    cut.write_bytes(out.read_bytes()[:30000])
+    with pytest.raises(UserError, match="cannot be unpacked"):
+        verify_bundle(cut, bundling.derive())
+    with tarfile.open(tmp_path / "link.tar", "w") as tar:
+        info = tarfile.TarInfo("camels/up")
+        info.type, info.linkname = tarfile.SYMTYPE, "/etc"
+        tar.addfile(info)
+    with pytest.raises(UserError, match="no plain file"):
+        verify_bundle(tmp_path / "link.tar", bundling.derive())
+
+
+def test_what_does_not_follow_from_its_samples_is_not_bundled(
+    small_study: Path, tmp_path: Path
+) -> None:
+    study = Path(shutil.copytree(small_study, tmp_path / "study"))
+    file = study / "eval/m-gsm/scores.json"
+    scores = read_json(file)
+    write_json(file, scores | {"value": 0.99})
+    with pytest.raises(UserError, match=r"eval/m-gsm/scores.json: value: says 0.99, re-derived"):
+        make_bundle(study, tmp_path / "out", bundling.derive())
+    assert not (tmp_path / "out").exists()
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_older_tables_are_told_and_written_anew(small_study: Path, tmp_path: Path) -> None:
+    study = Path(shutil.copytree(small_study, tmp_path / "study"))
+    (study / "report").mkdir()
+    (study / "report/table.csv").write_text("old")
+    yaml = tmp_path / "study.yaml"
+    yaml.write_text("name: camels\n")
+    done = make_bundle(study, tmp_path / "out", bundling.derive(), added=[yaml])
+    assert done.stale == ["table.csv"]
+    assert (done.path / "added/study.yaml").read_text() == "name: camels\n"
+    with pytest.raises(UserError, match="is there already"):
+        make_bundle(study, tmp_path / "out", bundling.derive())
+
+
+def test_an_evaluation_alone_is_a_bundle_too(small_study: Path, tmp_path: Path) -> None:
+    alone = make_bundle(small_study / "eval/m-gsm", tmp_path / "one", bundling.derive())
+    names = set(read_json(alone.path / "bundle.json")["files"])
+    assert names == {f"m-gsm/{name}" for name in ("manifest.json", "samples.jsonl", "scores.json")}
+    several = make_bundle(small_study / "eval", tmp_path / "all", bundling.derive())
+    assert several.files == 12
+    assert not verify_bundle(several.path, bundling.derive()).problems
+    with pytest.raises(UserError, match="holds no study and no finished evaluation"):
+        make_bundle(small_study / "train", tmp_path / "none", bundling.derive())
+
+
+def test_verify_on_the_command_line_says_what_and_leaves_with_2(
+    bundle: Path, run_release: Callable[..., tuple[int, str, str]]
+) -> None:
+    code, out, said = run_release("verify", str(bundle), "--json")
+    assert code == 0
+    facts = json.loads(out)
+    assert facts["verified"] is True
+    assert facts["problems"] == []
+    edit(bundle / "eval/m-gsm/scores.json", '"n": 40', '"n": 41')
+    code, out, said = run_release("verify", str(bundle))
+    assert code == 2
+    assert "eval/m-gsm/scores.json: n: says 41, re-derived 40" in said
+    assert "bundle tampered with" in said
+    code, out, said = run_release("verify", str(bundle / "nowhere"))
+    assert code == 2
+    assert "no such bundle" in said
+
+
+def test_bundle_on_the_command_line(
+    small_study: Path, tmp_path: Path, run_release: Callable[..., tuple[int, str, str]]
+) -> None:
+    out = tmp_path / "x.tar"
+    code, said, _ = run_release("bundle", str(small_study), "-o", str(out), "--json")
+    assert code == 0
+    assert json.loads(said)["bundle"] == str(out)
+    assert out.is_file()

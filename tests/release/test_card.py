@@ -1,0 +1,178 @@
+"""Cards of models and of mixtures: every number is the manifest's, and others can read them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from cameleer.core.artifact import Stage
+from cameleer.core.errors import UserError
+from cameleer.core.files import read_json, write_json, write_jsonl
+from cameleer.release.card import data_card, kind_of, read_trained
+from cameleer.release.licences import check, parts_of_mixture
+
+Run = Callable[..., tuple[int, str, str]]
+SCORES = {
+    "benchmark": "gsm",
+    "setting": "cot",
+    "rule": "fixed",
+    "format": "chat",
+    "metric": "exact match",
+    "lower_is_better": False,
+    "value": 0.25,
+    "low": 0.1,
+    "high": 0.5,
+    "n": 4,
+}
+
+
+def stage(kind: str, folder: Path, config: object, inputs: dict[str, str], outcome: object) -> str:
+    made = Stage(kind, folder, config, inputs)
+    made.run(lambda _: dict(outcome))  # type: ignore[call-overload]
+    return made.fingerprint
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    """A base and a model tuned from it, with an evaluation each over the same four items."""
+    root = tmp_path / "study"
+    sources = {
+        "dolly": {"taken": 3, "share": 0.75, "answer_share": 0.6, "licence": "CC BY-SA 3.0"},
+        "cot": {"taken": 1, "share": 0.25, "answer_share": 0.4, "licence": "Apache-2.0"},
+    }
+    licences = {"CC BY-SA 3.0": "share-alike, attribution", "Apache-2.0": "attribution"}
+    outcome = {"conversations": 4, "sources": sources, "licences": licences}
+    data = stage("mix", root / "mix/m", {"seed": 7}, {"dolly/a.jsonl": "1" * 64}, outcome)
+    rows = [{"id": "a", "source": "dolly", "messages": [{"role": "user", "content": "hi"}]}]
+    write_jsonl(root / "mix/m/conversations.jsonl", rows)
+    config = {"template": "tulu", "learning_rate": 2e-5, "lora": {"r": 8}, "seed": 1}
+    counts = {"supervised: dolly": 90, "supervised: cot": 10}
+    learned = {"steps": 3, "cut": 2, "dropped": 1, "counts": counts}
+    inputs = {"model": "2" * 64, "data": data}
+    model = stage("train", root / "train/m", config, inputs, learned)
+    evals = {}
+    for name, mark, score in (("base", "2" * 64, 0.0), ("m", model, 1.0)):
+        folder = root / f"eval/{name}"
+        engine = {"spec": {"limit": 4}, "engine": {"model": mark}}
+        stage("eval", folder, engine, {}, {})
+        write_json(folder / "scores.json", SCORES)
+        samples = [{"item": f"gsm/{i}", "score": score if i == 0 else 0.0} for i in range(4)]
+        write_jsonl(folder / "samples.jsonl", samples)
+        evals[name] = {"gsm:cot": f"eval/{name}"}
+    cells = [
+        {"base": "smollm2-135m-instruct", "mixture": None, "evals": evals["base"]},
+        {
+            "base": "smollm2-135m-instruct",
+            "mixture": "m",
+            "seed": 1,
+            "evals": evals["m"],
+            "mix": "mix/m",
+            "train": "train/m",
+        },
+    ]
+    declared = {
+        "name": "s",
+        "bases": [{"name": "smollm2-135m-instruct", "about": "small."}],
+        "mixtures": [{"name": "m"}],
+        "benchmarks": ["gsm:cot"],
+        "cells": cells,
+    }
+    write_json(root / "study.json", declared)
+    return root
+
+
+def front(path: Path) -> dict[str, Any]:
+    """The front matter of a card."""
+    head = path.read_text().split("---\n")[1]
+    found = yaml.safe_load(head)
+    assert isinstance(found, dict)
+    return found
+
+
+def test_a_models_card_in_a_study(study: Path, tmp_path: Path, run_release: Run) -> None:
+    out = tmp_path / "card"
+    given = ("--name", "camel", "--base", "org/base", "--json", "-o", str(out))
+    code, said, _ = run_release("card", str(study / "train/m"), *given)
+    assert code == 0
+    assert json.loads(said)["licence"] == "CC BY-SA 3.0"
+    head, text = front(out / "README.md"), (out / "README.md").read_text()
+    assert head["base_model"] == "org/base"
+    assert head["license"] == "cc-by-sa-3.0"
+    assert head["datasets"] == ["databricks/databricks-dolly-15k"]
+    assert head["tags"] == ["cameleer", "instruction-tuning", "lora"]
+    (index,) = head["model-index"]
+    (result,) = index["results"]
+    assert result["dataset"]["type"] == "openai/gsm8k"
+    (metric,) = result["metrics"]
+    assert (metric["type"], metric["value"]) == ("exact_match", 25.0)
+    assert metric["args"] == {"low": 10.0, "high": 50.0, "n": 4}
+    assert "| dolly | 3 | 75.0 % | 60.0 % | 90.0 % | CC BY-SA 3.0 |" in text
+    assert "25.0 [10.0 to 50.0] | +25.0 [" in text
+    assert "no detectable difference" in text
+    assert "org/base (small), fine-tuned on m, LoRA of rank 8, merged." in text
+    assert "One seed" in text
+    assert "2 conversations were cut at the length limit and 1 dropped." in text
+    assert "Asked on a part of the items only: gsm:cot." in text
+    assert "Not measured: toxigen, truthfulqa" in text
+
+
+def test_the_hub_reads_the_card(study: Path, tmp_path: Path, run_release: Run) -> None:
+    hub = pytest.importorskip("huggingface_hub")
+    assert run_release("card", str(study / "train/m"), "-o", str(tmp_path))[0] == 0
+    (result,) = hub.ModelCard.load(tmp_path / "README.md").data.eval_results
+    assert (result.metric_value, result.dataset_type) == (25.0, "openai/gsm8k")
+
+
+def test_licences_that_contradict_are_told(study: Path, tmp_path: Path, run_release: Run) -> None:
+    given = ("--licence", "Apache-2.0", "-o", str(tmp_path), "--json")
+    code, said, err = run_release("card", str(study / "train/m"), *given)
+    assert code == 0
+    told = "CC BY-SA 3.0 of dolly is share-alike, and Apache-2.0 is another."
+    assert json.loads(said)["problems"] == [told]
+    assert told in err
+    assert told in (tmp_path / "README.md").read_text()
+
+
+def test_a_mixtures_card_and_croissant(study: Path, tmp_path: Path, run_release: Run) -> None:
+    mix = study / "mix/m"
+    assert run_release("card", str(mix), "-o", str(tmp_path), "--name", "two sources")[0] == 0
+    assert front(tmp_path / "README.md")["size_categories"] == ["n<1K"]
+    assert "| dolly | 3 | 75.0 % |" in (tmp_path / "README.md").read_text()
+    facts = read_json(tmp_path / "croissant.json")
+    assert facts["conformsTo"] == "http://mlcommons.org/croissant/1.0"
+    assert facts["name"] == "two-sources"
+    (file,) = facts["distribution"]
+    data = (mix / "conversations.jsonl").read_bytes()
+    assert file["sha256"] == hashlib.sha256(data).hexdigest()
+    assert file["contentSize"] == f"{len(data)} B"
+    (records,) = facts["recordSet"]
+    row = json.loads(data)
+    assert {one["source"]["extract"]["column"] for one in records["field"]} == set(row)
+
+
+def test_what_is_of_another_model_or_data_is_refused(study: Path) -> None:
+    with pytest.raises(UserError, match="of another model"):
+        read_trained(study / "train/m", evals=[study / "eval/base"])
+    other = study / "mix/other"
+    stage("mix", other, {"seed": 8}, {}, {})
+    with pytest.raises(UserError, match="is not the data"):
+        read_trained(study / "train/m", mix=other)
+    with pytest.raises(UserError, match="no finished training and no mixture"):
+        kind_of(study / "eval/m")
+
+
+def test_text_of_others_stays_in_its_cell(study: Path) -> None:
+    manifest = study / "mix/m/manifest.json"
+    facts = read_json(manifest)
+    facts["outcome"]["sources"]["dolly"]["licence"] = "x | <script>"
+    write_json(manifest, facts)
+    outcome = facts["outcome"]
+    text = data_card(study / "mix/m", "t", check(parts_of_mixture(outcome), None, lambda _: ""))
+    assert "x \\| &lt;script>" in text
+    assert "<script>" not in text
