@@ -14,6 +14,8 @@ import typer
 from cameleer.cli import reconcile, samples
 from cameleer.cli.options import (
     DataOption,
+    EngineName,
+    EngineOptions,
     Form,
     Json,
     Output,
@@ -182,13 +184,8 @@ def eval_run(
         Rule | None,
         typer.Option(help="The paper's code, or mended. [default: the suite's, else fixed]"),
     ] = None,
-    engine: Annotated[
-        str | None, typer.Option(help="What answers, of `eval engines`. [default: by MODEL]")
-    ] = None,
-    engine_option: Annotated[
-        list[str] | None,
-        typer.Option(help="An option of the engine, as name=value; can be given again."),
-    ] = None,
+    engine: EngineName = None,
+    engine_option: EngineOptions = None,
     samples: Annotated[
         int | None, typer.Option(min=1, help="Outputs of an item. [default: the setting's]")
     ] = None,

@@ -7,7 +7,15 @@ from typing import Annotated, Any
 
 import typer
 
-from cameleer.cli.options import DataOption, Json, Output, out_folder, show
+from cameleer.cli.options import (
+    DataOption,
+    EngineName,
+    EngineOptions,
+    Json,
+    Output,
+    out_folder,
+    show,
+)
 from cameleer.core.console import emit_json, note, warn
 from cameleer.core.errors import UserError
 from cameleer.core.files import read_text
@@ -57,13 +65,8 @@ def run(
     model: Annotated[
         str | None, typer.Option(help="What judges: MODEL as of `eval run`. [default: the judge's]")
     ] = None,
-    engine: Annotated[
-        str | None, typer.Option(help="What answers, of `eval engines`. [default: by MODEL]")
-    ] = None,
-    engine_option: Annotated[
-        list[str] | None,
-        typer.Option(help="An option of the engine, as name=value; can be given again."),
-    ] = None,
+    engine: EngineName = None,
+    engine_option: EngineOptions = None,
     limit: Annotated[
         int | None, typer.Option(min=1, help="Take a sample of so many pairs.")
     ] = None,

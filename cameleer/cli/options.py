@@ -41,6 +41,16 @@ Output = Annotated[Path, typer.Option("-o", "--output", help="Where the result g
 DataOption = Annotated[
     Path | None, typer.Option("--data", help="Folder of native files. [default: $CAMELEER_DATA]")
 ]
+EngineName = Annotated[
+    str | None,
+    typer.Option("--engine", help="What answers, of `eval engines`. [default: by MODEL]"),
+]
+EngineOptions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--engine-option", help="An option of the engine, as name=value; can be given again."
+    ),
+]
 TokenizerOption = Annotated[
     str, typer.Option("--tokenizer", "-t", help="Folder, hub id, or embedded:NAME.")
 ]
