@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.filesize import decimal
 
+from cameleer.cli import bundling
 from cameleer.cli.options import Json, Output, group, out_folder
 from cameleer.core.console import emit_json, note
 
@@ -113,3 +114,8 @@ def _facts(made: Diff) -> dict[str, object]:
         "whole_bytes": made.whole_bytes,
         "only_raw": made.only_raw,
     }
+
+
+app.command("card")(bundling.card)
+app.command("bundle")(bundling.bundle)
+app.command("verify")(bundling.verify)
