@@ -97,9 +97,12 @@ def _commands() -> Iterator[str]:
     for group_name, group in typer.main.get_group(app).commands.items():
         yield f"## {group_name}"
         yield ""
+        if not hasattr(group, "commands"):  # a command by itself
+            yield from _command(f"cameleer {group_name}", group)
+            continue
         yield str(group.help)
         yield ""
-        for name, command in getattr(group, "commands", {}).items():
+        for name, command in group.commands.items():
             yield from _command(f"cameleer {group_name} {name}", command)
 
 

@@ -113,6 +113,8 @@ def conversations(tmp_path: Path) -> Path:
 def commands() -> Iterator[tuple[str, Any]]:
     """Every command by its full name."""
     for group_name, group in typer.main.get_group(cli.app).commands.items():
+        if not hasattr(group, "commands"):
+            yield group_name, group
         for name, command in getattr(group, "commands", {}).items():
             yield f"{group_name} {name}", command
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from cameleer.chat.conversation import Message
 from cameleer.core.errors import UserError
 
 OWN = "own"
@@ -30,16 +32,23 @@ class OwnTemplate:
         system: a message before it, in place of the template's own. Raises UserError for a template
         that takes none.
         """
+        before = [Message("system", system)] if system else []
+        return self.continued([*before, Message("user", message)])
+
+    def continued(self, messages: Sequence[Message], eos: str = "") -> str:  # noqa: ARG002
+        """A whole chat up to where its next answer begins, as `opened` has it for one message.
+
+        eos: for templates of ours; this one knows its own.
+        """
         from jinja2 import TemplateError  # slow to import, and the tokenizer needs it only here
 
-        messages = [{"role": "system", "content": system}] if system else []
-        messages += [{"role": "user", "content": message}]
+        turns = [{"role": one.role, "content": one.content} for one in messages]
         try:
             text: str = self.tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=True
+                turns, tokenize=False, add_generation_prompt=True
             )
         except TemplateError as error:
-            if not system:
+            if messages[0].role != "system":
                 raise
             raise UserError(
                 f"the model's own chat template takes no system message: {error}",

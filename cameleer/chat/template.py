@@ -63,6 +63,11 @@ class Template:
         )
         return text + self.headers["assistant"] if cue else text
 
+    def continued(self, messages: Sequence[Message], eos: str) -> str:
+        """A whole chat up to where its next answer begins, character by character as `text` has it
+        of the chat with that answer."""
+        return self.prefix(messages, eos, cue=True, strip=True)
+
     def opened(self, message: str, system: str = "") -> str:
         """A user's message, white space and all, up to where the answer to it begins; system: a
         message before it."""

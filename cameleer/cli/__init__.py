@@ -12,7 +12,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 import cameleer
-from cameleer.cli import annotate, data, evals, judge, mix, models, release, study, train
+from cameleer.cli import annotate, chat, data, evals, judge, mix, models, release, study, train
 from cameleer.core.artifact import disk_full_named
 from cameleer.core.console import err
 from cameleer.core.errors import UserError, out_of_memory
@@ -38,6 +38,7 @@ for name, group in (
     ("release", release),
 ):
     app.add_typer(group.app, name=name)
+app.command("chat")(chat.chat)
 
 
 @app.callback(invoke_without_command=True)

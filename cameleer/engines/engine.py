@@ -27,6 +27,8 @@ class Request:
     "last": of its last token right after the prompt (arXiv 2306.04751's code scores " A" … " D"
     so); "sum": of all its tokens, where the tokens of a choice are those that the tokenizer makes
     of prompt + choice beyond those that it makes of the prompt.
+    messages: (role, content) of a whole chat, where it is more than one question; for such servers
+    as well.
     text, cue, format, system: what the prompt was made of, for servers that put the chat template
     around messages themselves; system: what stands before the user's message, "" for nothing.
     clip: where the context has no room for max_new_tokens, as many as it has room for will do, and
@@ -51,6 +53,7 @@ class Request:
     format: Format = "plain"
     clip: bool = False
     system: str = ""
+    messages: tuple[tuple[str, str], ...] = ()
 
 
 class Engine(Protocol):

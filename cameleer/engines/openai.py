@@ -196,6 +196,8 @@ class OpenAIEngine:
 
     def _messages(self, request: Request) -> dict[str, Any]:
         """The fields of a chat that say what is asked."""
+        if request.messages:
+            return {"messages": [_message(*message) for message in request.messages]}
         text, cue = (request.text, request.cue) if request.text else (request.prompt, "")
         if request.format == "plain":
             text, cue = request.prompt, ""

@@ -26,7 +26,7 @@ from cameleer.engines.engine import TOO_LONG, Request
 from cameleer.engines.lengths import Lengths
 from cameleer.engines.prefixes import Node, tree
 from cameleer.engines.transformers_plugin import BATCH
-from cameleer.engines.writing import ROW, Prompt, Writer, grouped, portions
+from cameleer.engines.writing import ROW, Hear, Prompt, Writer, grouped, portions
 from cameleer.model.attention import NAME, Prefix, Segments
 from cameleer.model.cache import Capturing
 from cameleer.model.load import (
@@ -102,6 +102,7 @@ class TransformersEngine:
         self.plans: dict[str, _Plan] = {}
         self.held: dict[Node, Prefix] = {}
         self.writer: Writer | None = None
+        self.hear: Hear | None = None  # for chats: of what is said while it is written
 
     def status(self) -> str:
         """How far the outputs of the batch are."""
@@ -315,6 +316,7 @@ class TransformersEngine:
             layers=self.model.config.num_hidden_layers,
             device=self.device,
             batch_size=self.batch_size,
+            hear=self.hear,
         )
         said = self.writer.write(
             [

@@ -27,6 +27,9 @@ TAIL = 24  # tokens that are decoded to look for a stop text, besides those of t
 Said = tuple[list[str], list[str], int]
 """Outputs, how each ended, and how many tokens they have together."""
 
+Hear = Callable[[str], None]
+"""Is told an output as far as it is written, each time that it has grown by a token."""
+
 
 @dataclass
 class Prompt:
@@ -72,10 +75,12 @@ class Writer:
         layers: int,
         device: torch.device,
         batch_size: int,
+        hear: Hear | None = None,
     ) -> None:
-        """ends: tokens that end an output."""
+        """ends: tokens that end an output; hear: of outputs while they are written."""
         self.forward, self.tokenizer, self.ends = forward, tokenizer, ends
         self.layers, self.device, self.batch_size = layers, device, batch_size
+        self.hear = hear
         self.outputs = self.ended = self.tokens = 0
         self.began = time.monotonic()
 
@@ -162,6 +167,8 @@ class Writer:
         for sequence, token in zip(active, tokens, strict=True):
             self._take(sequence, token, prompts[sequence.prompt])
             self.ended += bool(sequence.finish)
+            if self.hear is not None:
+                self.hear(sequence.text if sequence.finish else self._decode(sequence.ids))
         return tokens
 
     def _take(self, sequence: Output, token: int, prompt: Prompt) -> None:
