@@ -239,7 +239,8 @@ def _check_stage(found: Findings, root: Path, folder: Path, derive: Derive) -> N
         told = read_json(folder / "result.json")
         found.compare(result, {key: told.get(key) for key in derived}, derived)
         outcome = manifest["outcome"]
-        found.compare(name, outcome, {key: told.get(key) for key in outcome}, "outcome")
+        anew = told | derived
+        found.compare(name, outcome, {key: anew.get(key) for key in outcome}, "outcome")
     elif manifest["kind"] == "mix":
         _check_mixture(found, name, manifest["outcome"])
 
@@ -274,7 +275,7 @@ def _check_evaluation(
     found.compare(name, {key: scores.get(key) for key in derived}, derived)
     outcome = manifest["outcome"]
     file = (folder / MANIFEST).relative_to(root).as_posix()
-    found.compare(file, outcome, {key: scores.get(key) for key in outcome}, "outcome")
+    found.compare(file, outcome, {key: (scores | derived).get(key) for key in outcome}, "outcome")
     for key in AS_GIVEN:
         if scores.get(key):
             found.given.append(f"{name}: {key} {scores[key]}: samples do not hold it")

@@ -16,9 +16,13 @@ from cameleer.cli import bundling
 from cameleer.core.artifact import Stage
 from cameleer.core.errors import UserError
 from cameleer.core.files import read_json, sha256_file, write_json, write_jsonl
+from cameleer.evals.judge.outcome import annotation_rows, rates
+from cameleer.evals.judge.outputs import Pair
 from cameleer.evals.scoring import estimates
 from cameleer.release.bundle import make_bundle
 from cameleer.release.verify import verify_bundle
+from cameleer.results.judgements import write_judgements
+from cameleer.results.records import Judgement
 
 MMLU, GSM = "mmlu:0-shot", "gsm:cot"
 
@@ -341,6 +345,35 @@ def test_an_evaluation_alone_is_a_bundle_too(small_study: Path, tmp_path: Path) 
     assert not verify_bundle(several.path, bundling.derive()).problems
     with pytest.raises(UserError, match="holds no study and no finished evaluation"):
         make_bundle(small_study / "train", tmp_path / "none", bundling.derive())
+
+
+def judged(folder: Path) -> None:
+    """A judging of twelve pairs, as `judge run` leaves it."""
+    pairs = [Pair(f"x/{i}", f"say {i}", "a" * (i + 1), "b" * (20 - i)) for i in range(12)]
+    verdicts = [
+        Judgement(pair.item, "A", "B", 1.0 if i % 3 else 2.0, "j", "judge", b_first=i % 2 == 0)
+        for i, pair in enumerate(pairs)
+    ]
+
+    def work(partial: Path) -> dict[str, Any]:
+        write_judgements(partial / "judgements.jsonl", verdicts)
+        write_json(partial / "annotations.json", annotation_rows(verdicts, pairs))
+        result = {"judge": "j", **rates(verdicts, pairs)}
+        write_json(partial / "result.json", result)
+        return {name: result[name] for name in ("win_rate", "n", "no_verdict")}
+
+    Stage("judge", folder, {"judge": "j"}, {"pairs": "3" * 64}).run(work)
+
+
+def test_a_judging_is_derived_from_its_judgements(tmp_path: Path) -> None:
+    judged(tmp_path / "j")
+    out = make_bundle(tmp_path / "j", tmp_path / "out", bundling.derive()).path
+    assert not problems(out)
+    edit(out / "j/judgements.jsonl", '"preference": 2.0', '"preference": 1.0')
+    rehash(out)
+    told = problems(out)
+    assert "j/result.json: wins: says 4, re-derived 3" in told
+    assert any(one.startswith("j/manifest.json: outcome.win_rate.value: says") for one in told)
 
 
 def test_verify_on_the_command_line_says_what_and_leaves_with_2(
