@@ -27,6 +27,9 @@ from cameleer.results.store import Study
 
 By = Literal["amount", "presence"]
 AVERAGE = "average"
+BEYOND = (
+    "On {} the fitted effects add up to what no score can be: what is predicted there is a guess."
+)
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,8 @@ class Tuned:
 class Effect:
     """What all of a source (its largest amount in the design) adds to a benchmark's score.
 
-    value, low, high: in score, -1..1; p: two-sided; p_holm: adjusted over all effects told beside
+    value, low, high: in score; more than 1 where a line is laid through scores near their ceiling,
+    which `notes` tells. p: two-sided; p_holm: adjusted over all effects told beside
     it. With `luck` False the interval holds for these very trainings, not for the data.
     """
 
@@ -61,10 +65,10 @@ class Effect:
 class Best:
     """The mixture that the fitted effects predict to be best on a benchmark, or on the average.
 
-    value, low, high: its predicted score; against: the best of the mixtures that were trained, by
-    their fitted scores; gain, gain_low, gain_high: over that, held at once for every two mixtures
-    (Scheffe 1953), so that having looked for the best is paid for. sure: whether the gain is above
-    0; word: the same, plainly.
+    value, low, high: its predicted score, as it adds up: where that is no score, `notes` tells.
+    against: the best of the mixtures that were trained, by their fitted scores. gain, gain_low,
+    gain_high: over that, held at once for every two mixtures (Scheffe 1953), so that having looked
+    for the best is paid for. sure: whether the gain is above 0; word: the same, plainly.
     """
 
     benchmark: str
@@ -120,7 +124,9 @@ def attribute(
     adjusted = [*_holm(single), *_holm([one for one in found if one.benchmark == AVERAGE])]
     misfit = {title: p for title, fit in fits.items() if (p := fit.misfit()) is not None}
     best = tuple(fit.best(title) for title, fit in fits.items())
-    return Attribution(layout.sources, tuple(adjusted), best, misfit, layout.notes(misfit))
+    beyond = [one.benchmark for one in best if not _is_score(one.value)]
+    notes = (*layout.notes(misfit), *([BEYOND.format(", ".join(beyond))] if beyond else []))
+    return Attribution(layout.sources, tuple(adjusted), best, misfit, notes)
 
 
 def attribution(
@@ -311,9 +317,8 @@ class _Fit:
     def effect(self, index: int, source: str, benchmark: str) -> Effect:
         value, error, freedom = self.contrast(self.design.solve[1 + index])
         half = t_quantile(freedom, self.level) * error
-        low, high = max(-1.0, value - half), min(1.0, value + half)
-        p = t_p(value / error, freedom)
-        return Effect(source, benchmark, value, low, high, p, p, self.luck is not None)
+        p, luck = t_p(value / error, freedom), self.luck is not None
+        return Effect(source, benchmark, value, value - half, value + half, p, p, luck)
 
     def misfit(self) -> float | None:
         """p that mixtures differ from the fitted by no more than their seeds (an F test of lack of
@@ -344,11 +349,11 @@ class _Fit:
         gain, spread, free = self.contrast(np.array([0.0, *apart]) @ design.solve)
         wide = _scheffe(len(sources), free, self.level) * spread if apart.any() else 0.0
         against = design.mixtures[design.groups[trained]]
-        sure = self.luck is not None and gain - wide > 0
+        sure = self.luck is not None and gain - wide > 0 and _is_score(value)
         chosen = tuple(name for name, one in zip(sources, there, strict=True) if one)
         gained = (gain if apart.any() else 0.0, gain - wide, gain + wide)
         word = _word(chosen, against, sure, bool(apart.any()), bool((effects > 0).any()))
-        limits = (max(0.0, value - half), min(1.0, value + half))
+        limits = (value - half, value + half)
         return Best(benchmark, chosen, value, *limits, against, *gained, sure, word)
 
 
@@ -406,6 +411,10 @@ def _title(names: Sequence[str]) -> str:
 def _holm(found: Sequence[Effect]) -> list[Effect]:
     adjusted = holm([one.p for one in found])
     return [replace(one, p_holm=p) for one, p in zip(found, adjusted, strict=True)]
+
+
+def _is_score(value: float) -> bool:
+    return -1e-9 <= value <= 1 + 1e-9
 
 
 def _is_scored(study: Study, benchmark: str) -> bool:

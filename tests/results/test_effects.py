@@ -160,6 +160,21 @@ def test_the_predicted_best_leaves_out_what_harms_and_says_how_surely() -> None:
     assert "No source is seen to help; y harms least" in least.word
 
 
+def test_sums_that_no_score_can_reach_are_told() -> None:
+    """Three sources that each solve all: together they can do no more, but 0.6 of each as much."""
+    rows = [*SINGLE, (0.6, 0.6, 0.6)]
+    table = np.array([*[[0.9] * 20] * 3, [0.95] * 20])
+    found = attribute(tuned(rows, {"a": table}), by="amount")
+    (best,) = found.best
+    assert best.value == pytest.approx(1.025)  # c + b = 0.9 and c + 1.8 b = 0.95, so c + 3 b
+    assert not best.sure
+    assert any(
+        "On a the fitted effects add up to what no score can be" in note for note in found.notes
+    )
+    for one in found.effects:
+        assert one.low < one.value < one.high
+
+
 def test_effects_that_do_not_add_up_are_told() -> None:
     rows = [row for row in [*SINGLE, *LEAVE_ONE_OUT] for _ in range(2)]
     table = additive((0.1, 0.05, 0.1), rows, 11, luck=0.005)
