@@ -139,6 +139,7 @@ def recover(raw: Path, given: Path, folder: Path) -> Diff:
     stage = Stage("recover", folder, {"format": 1}, {"diff": sha256_file(given / MANIFEST)})
     if stage.done():
         return facts
+    require_free(folder)
     files, base = _diff_files(given, facts), _by_name(weight_files(raw))
     needed = [_needed(base, name, facts, raw) for name in facts.tensors if _is_shared(facts, name)]
     stored = list(_by_name(files).values())
@@ -213,6 +214,12 @@ def _require_kin(base: dict[str, Stored], files: list[TensorFile], raw: Path, tu
             file=raw,
             hint="give the model that was tuned",
         )
+
+
+def require_free(folder: Path) -> None:
+    """Say before long work that there is no place for its result, as the stage would after it."""
+    if folder.is_dir() and any(folder.iterdir()):
+        raise UserError("is not empty", file=folder, hint="give another -o, or remove it yourself")
 
 
 def emptied(partial: Path) -> None:

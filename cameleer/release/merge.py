@@ -17,7 +17,7 @@ from cameleer.core.errors import UserError
 from cameleer.core.files import read_json, sha256_tree
 from cameleer.model.bnb import bitsandbytes
 from cameleer.model.load import load_model, model_fingerprint, model_folder, quiet
-from cameleer.release.diff import companions, emptied
+from cameleer.release.diff import companions, emptied, require_free
 
 ADAPTER = "adapter_config.json"
 NOT_FOLDED = (
@@ -124,6 +124,7 @@ def merge(adapter: Adapter, folder: Path) -> dict[str, Any]:
         return {"base": adapter.base, "dtype": dtype, "parameters": plain.num_parameters()}
 
     if not stage.done():
+        require_free(folder)
         plain = _merged(adapter, base, dtype)
         stage.run(work)
     outcome: dict[str, Any] = read_json(folder / MANIFEST)["outcome"]

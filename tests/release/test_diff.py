@@ -282,6 +282,17 @@ def test_verbs(pair: tuple[Path, Path], tmp_path: Path) -> None:
     assert json.loads(again.stdout)["bytes"] == (32 * 8 + 8 * 8 + 4) * 4
 
 
+def test_a_folder_that_holds_something_is_left_alone(
+    pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    raw, tuned = pair
+    diff(raw, tuned, tmp_path / "diff")
+    for verb, second in ((recover, tmp_path / "diff"), (diff, raw)):
+        with pytest.raises(UserError, match="-o"):
+            verb(raw, second, tuned)
+    assert sorted(one.name for one in tuned.iterdir())[0] == "chat_template.jinja"
+
+
 PEAK = """
 import sys
 from pathlib import Path
