@@ -26,6 +26,7 @@ from cameleer.evals.benchmark import GROUP, HOME, Setting
 from cameleer.evals.suite import Suite
 from cameleer.model.adapters import LoraSpec
 from cameleer.model.embedded import EMBEDDED
+from cameleer.study.designs import Design
 from cameleer.study.study import Base, EngineSpec, Method, Reference, Study
 from cameleer.train.config import TrainConfig, TrainSettings
 
@@ -33,6 +34,7 @@ REFERENCE = Path(__file__).parent / "reference"
 NOTICE = "<!-- Written by `python -m docs.generate` from the code; change it there. -->"
 CONFIGS: dict[str, tuple[type[BaseModel], str]] = {
     "Study": (Study, "`cameleer study … STUDY.yaml`"),
+    "Design": (Design, "a study's `design`"),
     "Base": (Base, "an entry of a study's `bases`"),
     "MixConfig": (MixConfig, "`cameleer mix build MIX.yaml`, and an entry of a study's `mixtures`"),
     "Filters": (Filters, "`filters` of a mixture, or of a part"),

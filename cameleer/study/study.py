@@ -11,6 +11,7 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -26,6 +27,7 @@ from cameleer.evals.benchmark import benchmark_named
 from cameleer.evals.judge.run import JudgeSpec
 from cameleer.evals.judge.spec import pairwise_judge
 from cameleer.results.records import Format, Rule
+from cameleer.study.designs import Design
 from cameleer.train.config import TrainSettings
 
 
@@ -187,6 +189,8 @@ def _known(spec: EvalSpec) -> EvalSpec:
 class Study(Config):
     """A study: every base as it is, and tuned on every mixture with every seed, on all benchmarks.
 
+    mixtures: what is trained on, told one by one; design: and over a list of sources; one of both
+    at least.
     methods: ways of training that are set side by side, each on every mixture; none: one way, as
     `train` says. A method's settings go before a base's, which go before the study's.
     data: folder of native files (`instruct/…`, `eval/…`; default: the data folder), or `miniature`
@@ -205,7 +209,8 @@ class Study(Config):
     data: Path | None = None
     miniature: Miniature | None = None
     bases: list[Base] = Field(min_length=1)
-    mixtures: list[MixConfig] = Field(min_length=1)
+    design: Design | None = None
+    mixtures: list[MixConfig] = Field(default_factory=list, validate_default=True)
     methods: list[Method] = Field(default_factory=list)
     seeds: list[int] = Field(default=[42], min_length=1)
     references: list[Reference] = Field(default_factory=list)
@@ -223,6 +228,15 @@ class Study(Config):
         """A benchmark may be given by its label alone."""
         given = value if isinstance(value, list) else [value]
         return [{"benchmark": one} if isinstance(one, str) else one for one in given]
+
+    @field_validator("mixtures")
+    @classmethod
+    def _and_the_designs(cls, given: list[MixConfig], info: ValidationInfo) -> list[MixConfig]:
+        design = info.data.get("design")
+        designed = design.expand() if design else []
+        if not given and not designed and "design" in info.data:
+            raise ValueError("is empty, and there is no 'design': say what is trained on")
+        return [*given, *(mixture for mixture in designed if mixture not in given)]
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Study:

@@ -322,3 +322,21 @@ def test_camels_mini_cut_short(real_data: Path, embedded_model: Path, tmp_path: 
             assert "sandbox process" in row["note"]
     assert len(subjects) == 8  # of eight items each is of another subject
     assert "gpt4_alpaca" in page.read_text()
+
+
+def test_a_design_is_planned_beside_mixtures(declare: Declare, tmp_path: Path) -> None:
+    sources = [{"source": "cot", "count": 30}, {"source": "code_alpaca", "count": 20}]
+    design = {"mixtures": ["single", "leave-one-out", "random"], "sources": sources}
+    mixtures = [{"name": "own", "parts": [{"source": "cot", "count": 5}]}]
+    study = load_study(declare(design=design, mixtures=mixtures))
+    models = [row["model"] for row in plan(study, tmp_path / "s")["models"]]
+    names = ["own", "cot", "code_alpaca", "all", "random-20", "random-30"]
+    assert models == ["random", *(f"random--{name}--s42" for name in names)]
+    told = study.model_dump(exclude_defaults=True, by_alias=True)
+    assert type(study).model_validate(told) == study  # nothing is there twice
+    with pytest.raises(UserError, match=r"'cot' stands twice in 'mixtures'"):
+        load_study(declare(design=design, mixtures=[{**mixtures[0], "name": "cot"}]))
+    with pytest.raises(UserError, match=r"yaml:\d+: field 'design.mixtures.0': input should be"):
+        load_study(declare(design={**design, "mixtures": "singel"}))
+    with pytest.raises(UserError, match=r"field 'mixtures': is empty, and there is no 'design'"):
+        load_study(declare(mixtures=[]))
