@@ -1,4 +1,4 @@
-"""Verbs of `cameleer release`. What leaves the house: merged weights, weight diffs."""
+"""Verbs of `cameleer release`. What leaves the house: merged weights, weight diffs, cards and bundles."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cameleer.core.console import emit_json, note
 if TYPE_CHECKING:
     from cameleer.release.diff import Diff
 
-app = group("What leaves the house: merged weights, weight diffs.")
+app = group("What leaves the house: merged weights, weight diffs, cards and bundles to check.")
 
 Raw = Annotated[str, typer.Argument(help="The base: folder, hub id or embedded:NAME.")]
 
