@@ -1,4 +1,4 @@
-"""Verbs of `cameleer release`. What leaves the house: merged weights, weight diffs, cards and bundles."""
+"""Verbs of `cameleer release`. What leaves the house: weights, weight diffs, cards and bundles."""
 
 from __future__ import annotations
 
