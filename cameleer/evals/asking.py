@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -86,14 +85,8 @@ def items_of(benchmark: Benchmark, ask: Ask, limit: int | None) -> list[Item]:
         raise UserError(f"'{key}' is there {count} times", file=ask.data, hint=hint)
     groups, whole = len({item.group for item in items}), getattr(benchmark.module, "GROUPS", 0)
     if whole and groups != whole:
-        _tell_groups(f"{benchmark.label}: {groups} groups are in {ask.data}", whole)
+        warn(f"{benchmark.label}: {groups} groups are in {ask.data}, the whole set has {whole}")
     return limited(items, limit)
-
-
-@cache
-def _tell_groups(found: str, whole: int) -> None:
-    """Once, however many models are asked."""
-    warn(f"{found}, the whole set has {whole}")
 
 
 def request_of(item: Item, spec: EvalSpec, benchmark: Benchmark, ask: Ask, shown: Opens) -> Request:

@@ -13,6 +13,7 @@ import hashlib
 import json
 import math
 import re
+import shutil
 import tarfile
 import tempfile
 from collections import Counter, defaultdict
@@ -126,6 +127,21 @@ def verify_bundle(place: Path, derive: Derive, expected: str | None = None) -> F
         return findings
 
 
+def _take_out(tar: tarfile.TarFile, one: tarfile.TarInfo, folder: Path, place: Path) -> None:
+    """Write a member below the folder, if it is a plain file there; its rights are not taken."""
+    inside = folder / one.name
+    if not (one.isfile() or one.isdir()) or ".." in inside.parts or inside == Path(one.name):
+        raise UserError(f"holds '{one.name}', which is no plain file of its own", file=place)
+    if one.isdir():
+        inside.mkdir(parents=True, exist_ok=True)
+        return
+    inside.parent.mkdir(parents=True, exist_ok=True)
+    source = tar.extractfile(one)
+    assert source is not None  # tarfile has None for what is no file
+    with source, inside.open("xb") as target:
+        shutil.copyfileobj(source, target)
+
+
 @contextmanager
 def opened(place: Path) -> Iterator[Path]:
     """The folder of a bundle; a tar is unpacked into a temporary one, plain files only."""
@@ -137,10 +153,8 @@ def opened(place: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="cameleer-bundle-") as temporary:
         try:
             with tarfile.open(place, "r:") as tar:
-                strange = [one.name for one in tar if not one.isfile() and not one.isdir()]
-                if strange:
-                    raise UserError(f"holds '{strange[0]}', which is no plain file", file=place)
-                tar.extractall(temporary, filter="data")
+                for one in tar:
+                    _take_out(tar, one, Path(temporary), place)
         except (tarfile.TarError, OSError) as error:
             hint = "is it whole? give a folder or the .tar of `cameleer release bundle`"
             raise UserError(f"cannot be unpacked: {error}", file=place, hint=hint) from None
