@@ -29,7 +29,8 @@ from cameleer.evals.review import (
     texts_to_read,
 )
 from cameleer.evals.scoring import Row, estimates, score_answer, unanswered, weights, written
-from cameleer.evals.written import OUTPUTS, alpaca_eval_rows
+from cameleer.evals.written import alpaca_eval_rows
+from cameleer.results.answer_files import OUTPUTS
 from cameleer.results.records import Answer, Rule, Sample
 
 SAMPLES, SCORES, ANSWERS = "samples.jsonl", "scores.json", "answers.jsonl"

@@ -13,8 +13,7 @@ from typing import Any
 
 from cameleer.results.records import Item
 
-OUTPUTS = "outputs.json"
-_WORDS = re.compile(r"\w+|[^\w\s]")
+WORDS = re.compile(r"\w+|[^\w\s]")  # runs of letters and digits, and single marks
 
 
 def lengths(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
@@ -24,7 +23,7 @@ def lengths(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     tokens are not.
     """
     outputs = [output for row in rows for output in row["outputs"]]
-    words = [_WORDS.findall(output) for output in outputs]
+    words = [WORDS.findall(output) for output in outputs]
     return {
         "characters": fmean(map(len, outputs)),
         "words": fmean(map(len, words)),

@@ -19,8 +19,7 @@ from cameleer.core.files import read_json
 from cameleer.core.json_array import read_json_array
 from cameleer.core.jsonl import open_bytes, read_jsonl
 from cameleer.core.text import whole
-
-OUTPUTS, MODEL_OUTPUTS, SAMPLES = "outputs.json", "model_outputs.json", "samples.jsonl"
+from cameleer.results.answer_files import OUTPUTS, SAMPLES, answers_file
 
 
 @dataclass
@@ -74,7 +73,7 @@ class Matched:
 
 def read_answers(model: str, path: Path, into: Matched) -> None:
     """Add what one model answered."""
-    file = _file_of(path)
+    file = answers_file(path)
     keys = _keys(file) if file.name == OUTPUTS else {}
     count = 0
     for number, (line, row) in enumerate(_rows(file)):
@@ -111,16 +110,6 @@ def read_instances(path: Path, into: Matched) -> list[tuple[str, str]]:
     if not pairs:
         raise UserError("holds no instances", file=path)
     return list(pairs)
-
-
-def _file_of(path: Path) -> Path:
-    if not path.is_dir():
-        return path
-    for name in (OUTPUTS, MODEL_OUTPUTS):
-        if (path / name).is_file():
-            return path / name
-    hint = "an evaluation whose answers people or a judge compare has one"
-    raise UserError(f"holds neither {OUTPUTS} nor {MODEL_OUTPUTS}", file=path, hint=hint)
 
 
 def _rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:

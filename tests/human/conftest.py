@@ -14,6 +14,7 @@ from sqlalchemy import Engine
 from cameleer.human import accounts
 from cameleer.human.campaign import Campaign, Instance, Practice, Settings
 from cameleer.human.database import Clock, open_database
+from tests.human.site import PASSWORD, Browser, Site
 from tests.private_postgres import emptied, postgres_server
 
 NUMBERS = itertools.count()
@@ -110,3 +111,15 @@ def opened(campaign: Campaign, url: str | None, clock: HandClock) -> Iterator[Ca
 @pytest.fixture
 def engine(opened: Callable[[], Engine]) -> Engine:
     return opened()
+
+
+@pytest.fixture
+def ann(open_site: Site) -> Browser:
+    """Somebody who is to rate, logged in at the site of the test's file."""
+    return open_site.browser(open_site.rater("ann", password=PASSWORD))
+
+
+@pytest.fixture
+def boss(open_site: Site) -> Browser:
+    """An admin of the same site."""
+    return open_site.browser(open_site.rater("boss", "admin"))

@@ -36,16 +36,6 @@ def open_site(tmp_path: Path) -> Iterator[Site]:
         yield made
 
 
-@pytest.fixture
-def ann(open_site: Site) -> Browser:
-    return open_site.browser(open_site.rater("ann", password=PASSWORD))
-
-
-@pytest.fixture
-def boss(open_site: Site) -> Browser:
-    return open_site.browser(open_site.rater("boss", "admin"))
-
-
 def kept(open_site: Site) -> list[Rating]:
     """The ratings that count, practice aside."""
     return [one.rating for one in current_ratings(open_site.engine) if one.task.kind != "practice"]

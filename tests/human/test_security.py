@@ -41,16 +41,6 @@ def open_site(tmp_path: Path) -> Iterator[Site]:
         yield made
 
 
-@pytest.fixture
-def ann(open_site: Site) -> Browser:
-    return open_site.browser(open_site.rater("ann", password=PASSWORD))
-
-
-@pytest.fixture
-def boss(open_site: Site) -> Browser:
-    return open_site.browser(open_site.rater("boss", "admin"))
-
-
 def filled(path: str) -> str:
     """A path with ids that name nothing."""
     return path.replace("{token}", "nobodys").replace("{rater:int}", "999")

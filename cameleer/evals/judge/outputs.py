@@ -17,10 +17,9 @@ from typing import Any
 from cameleer.core.errors import UserError
 from cameleer.core.files import read_json
 from cameleer.core.jsonl import read_jsonl
-from cameleer.evals.written import OUTPUTS
+from cameleer.results.answer_files import OUTPUTS, SAMPLES, answers_file
 from cameleer.results.records import Judgement
 
-MODEL_OUTPUTS, SAMPLES = "model_outputs.json", "samples.jsonl"
 NOT_ANNOTATED = "not annotated"  # the note of a verdict that is null
 
 
@@ -89,7 +88,7 @@ def read_outputs(path: Path) -> Outputs:
     name of its folder. Raises UserError for anything else, several models in one file, or no
     answers.
     """
-    file = _file_of(path)
+    file = answers_file(path)
     records = _records(file)
     rows = [
         Output(
@@ -198,16 +197,6 @@ def read_annotations(path: Path) -> Annotations:
     judge = _only(records, "annotator", path) or path.resolve().parent.name
     b = b or path.resolve().parent.parent.name
     return Annotations(a or "reference", b, judge, tuple(rows), path)
-
-
-def _file_of(path: Path) -> Path:
-    if not path.is_dir():
-        return path
-    for name in (OUTPUTS, MODEL_OUTPUTS):
-        if (path / name).is_file():
-            return path / name
-    hint = "answers are written by an evaluation of alpaca_eval"
-    raise UserError(f"holds neither {OUTPUTS} nor {MODEL_OUTPUTS}", file=path, hint=hint)
 
 
 def _records(path: Path) -> list[dict[str, Any]]:

@@ -8,7 +8,6 @@ the answer with more unique tokens ranks models nearly as GPT-4 does (appendix H
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from itertools import permutations
@@ -16,17 +15,17 @@ from statistics import fmean
 from typing import Any
 
 from cameleer.core.drawing import INK, LINES, Drawing, svg
+from cameleer.evals.written import WORDS
 
 Split = Callable[[str], Sequence[Hashable]]
 """The tokens of a text."""
 
-_WORDS = re.compile(r"\w+|[^\w\s]")
 EXACT = 8  # so many models have few enough orders to count them all
 
 
 def words(text: str) -> list[str]:
     """Runs of letters and digits, and single marks: the same for every model, white space none."""
-    return _WORDS.findall(text)
+    return WORDS.findall(text)
 
 
 @dataclass(frozen=True, slots=True)
