@@ -21,8 +21,17 @@ from typing import Any, Literal
 import numpy as np
 
 from cameleer.core.errors import UserError
-from cameleer.results import stats
-from cameleer.results.stats import Run, holm, t_p, t_quantile
+from cameleer.results.stats import (
+    NOTHING,
+    Layout,
+    Run,
+    half_width,
+    holm,
+    score_table,
+    t_p,
+    t_quantile,
+    variance_part,
+)
 from cameleer.results.store import Study
 
 By = Literal["amount", "presence"]
@@ -290,7 +299,7 @@ class _Fit:
             square = float((centre @ self.means) @ self.means) / freedom
         from_items = sum(self._of_items(row) for row in centre) / freedom
         variance = square - from_items
-        if variance <= stats.NOTHING:
+        if variance <= NOTHING:
             return 0.0, math.inf
         return variance, max(freedom * (variance / square) ** 2, 1e-3)
 
@@ -305,13 +314,13 @@ class _Fit:
         """(value, standard error, degrees of freedom) of a weighted sum over runs."""
         of = len(self.tables)
         parts = [
-            stats._part(weights @ table, layout, -1.0, of, self.level)
+            variance_part(weights @ table, layout, -1.0, of, self.level)
             for table, layout in self.tables
         ]
         trained = weights[self.design.groups >= 0]
         if self.luck is not None and self.luck[0] > 0:
             parts.append((self.luck[0] * float(trained @ trained), self.luck[1]))
-        _, freedom, error = stats._half_width(parts, self.level)
+        _, freedom, error = half_width(parts, self.level)
         return float(weights @ self.means), error, max(1.0, freedom)
 
     def effect(self, index: int, source: str, benchmark: str) -> Effect:
@@ -328,7 +337,7 @@ class _Fit:
         square, freedom = self.seeds
         design = self.design
         spare = len(self.means) - design.amounts.shape[1] - 1 - freedom
-        if not freedom or spare < 1 or design.with_base or square <= stats.NOTHING:
+        if not freedom or spare < 1 or design.with_base or square <= NOTHING:
             return None
         rows = np.column_stack([np.ones(len(self.means)), design.amounts])
         left = self.means - rows @ (design.solve @ self.means)
@@ -393,15 +402,11 @@ def _centre(groups: Any) -> Any:
     return np.eye(len(groups)) - same / same.sum(axis=1, keepdims=True)
 
 
-def _table(runs: Sequence[Run], name: str) -> tuple[Any, Any]:
+def _table(runs: Sequence[Run], name: str) -> tuple[Any, Layout]:
     """Scores [runs, items] of one benchmark and the layout of its items."""
     if absent := [run for run in runs if name not in run]:
         raise UserError(f"{len(absent)} runs have no scores of {name}")
-    for run in runs[1:]:
-        stats._require_same(runs[0][name], run[name])
-    keys = sorted(runs[0][name].scores)
-    table = np.array([stats._in_order(run[name], keys) for run in runs])
-    return table, stats._layout(runs[0][name], keys)
+    return score_table([run[name] for run in runs])
 
 
 def _title(names: Sequence[str]) -> str:

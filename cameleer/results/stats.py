@@ -98,7 +98,7 @@ def mean_interval(
     values, or values outside 0..1.
     """
     scores = _scores(values)
-    return _mean_interval(scores, _Layout.of(len(scores), weights, clusters, strata), level)
+    return _mean_interval(scores, Layout.of(len(scores), weights, clusters, strata), level)
 
 
 def paired(a: Items, b: Items, level: float = 0.95) -> Paired:
@@ -113,7 +113,7 @@ def paired(a: Items, b: Items, level: float = 0.95) -> Paired:
 
     Raises UserError if the items are not the same, ValueError if there are none.
     """
-    first, second, layout = _aligned(a, b)
+    (first, second), layout = score_table([a, b])
     change = second - first
     rise, fall = _rise_and_fall(change, layout)
     counted = _binary(first) and _binary(second)
@@ -141,12 +141,12 @@ def suite_mean(runs: Sequence[Run], level: float = 0.95) -> Estimate:
     """
     if len(runs) == 1 and len(runs[0]) == 1:
         (items,) = runs[0].values()
-        keys = sorted(items.scores)
-        return _mean_interval(_in_order(items, keys), _layout(items, keys), level)
+        (scores,), layout = score_table([items])
+        return _mean_interval(scores, layout, level)
     tables, means = _over_runs(runs)
     value = float(np.mean(means))
-    parts = [_part(scores, layout, 0.0, len(tables), level) for scores, layout in tables]
-    half = _half_width([*parts, *_between(means)], level)[0]
+    parts = [variance_part(scores, layout, 0.0, len(tables), level) for scores, layout in tables]
+    half = half_width([*parts, *_between(means)], level)[0]
     count = sum(len(scores) for scores, _ in tables)
     return Estimate(value, max(0.0, value - half), min(1.0, value + half), count)
 
@@ -166,9 +166,9 @@ def suite_difference(a: Sequence[Run], b: Sequence[Run], level: float = 0.95) ->
         (second - first, layout) for (first, layout), (second, _) in zip(before, after, strict=True)
     ]
     rise, fall = np.mean([_rise_and_fall(part, layout) for part, layout in moved], axis=0).tolist()
-    parts = [_part(part, layout, -1.0, len(moved), level) for part, layout in moved]
+    parts = [variance_part(part, layout, -1.0, len(moved), level) for part, layout in moved]
     parts += _between(means_before) + _between(means_after)
-    half, freedom, error = _half_width(parts, level)
+    half, freedom, error = half_width(parts, level)
     everything, value = np.concatenate([part for part, _ in moved]), rise - fall
     p = t_p(value / error, freedom) if rise + fall else 1.0
     limits = (value, max(-1.0, value - half), min(1.0, value + half), p)
@@ -177,7 +177,7 @@ def suite_difference(a: Sequence[Run], b: Sequence[Run], level: float = 0.95) ->
 
 
 @dataclass(frozen=True, slots=True)
-class _Layout:
+class Layout:
     """How n scores make up a mean. weights: [n], their sum is 1; clusters: [n] numbers from 0, of
     which none is in two strata; strata: [clusters] the number of each cluster's stratum."""
 
@@ -192,7 +192,7 @@ class _Layout:
         weights: Sequence[float] | None = None,
         clusters: Sequence[str] | None = None,
         strata: Sequence[str] | None = None,
-    ) -> _Layout:
+    ) -> Layout:
         shares = np.ones(n) if weights is None else np.asarray(weights, dtype=float)
         names = list(clusters or [""] * n)
         within = list(strata or [""] * n)
@@ -264,20 +264,33 @@ class _Layout:
         return spread / variance, freedom
 
 
-def _mean_interval(scores: Any, layout: _Layout, level: float) -> Estimate:
+def _mean_interval(scores: Any, layout: Layout, level: float) -> Estimate:
     mean = min(1.0, max(0.0, layout.mean(scores)))
     throws, freedom = layout.throws(scores, mean * (1 - mean), _binary(scores))
     return Estimate(mean, *wilson(mean, throws, t_quantile(freedom, level)), len(scores))
 
 
-def _rise_and_fall(change: Any, layout: _Layout) -> tuple[float, float]:
+def _rise_and_fall(change: Any, layout: Layout) -> tuple[float, float]:
     """The mean of what items gained and of what they lost, both at least 0."""
     return layout.mean(np.maximum(change, 0.0)), layout.mean(np.maximum(-change, 0.0))
 
 
+def score_table(runs: Sequence[Items]) -> tuple[Any, Layout]:
+    """(scores [runs, items] in the order of the items' keys, the layout that the first run tells).
+
+    Raises UserError if the runs are not over the same items, ValueError if there are none.
+    """
+    for run in runs[1:]:
+        _require_same(runs[0], run)
+    first, keys = runs[0], sorted(runs[0].scores)
+    table = np.stack([_scores([run.scores[key] for key in keys]) for run in runs])
+    named = [[by.get(key, "") for key in keys] for by in (first.clusters, first.strata)]
+    return table, Layout.of(len(keys), [first.weights.get(key, 1.0) for key in keys], *named)
+
+
 def _over_runs(
     runs: Sequence[Run], other: Sequence[Run] = ()
-) -> tuple[list[tuple[Any, _Layout]], list[float]]:
+) -> tuple[list[tuple[Any, Layout]], list[float]]:
     """(scores [items] averaged over runs, layout) of each benchmark; each run's mean of means."""
     shape = runs[0]
     for run in [*runs, *other]:
@@ -285,18 +298,21 @@ def _over_runs(
             raise UserError(f"runs over other benchmarks: {', '.join(run.keys() ^ shape.keys())}")
     tables, means = [], []
     for name in sorted(shape):
-        for run in [*runs, *other]:
-            _require_same(shape[name], run[name])
-        keys = sorted(shape[name].scores)
-        layout = _layout(shape[name], keys)
-        table = np.stack([_in_order(run[name], keys) for run in runs])
+        every, layout = score_table([run[name] for run in [*runs, *other]])
+        table = every[: len(runs)]
         tables.append((table.mean(axis=0), layout))
         means.append([layout.mean(row) for row in table])
     return tables, [float(mean) for mean in np.mean(means, axis=0)]
 
 
-def _part(values: Any, layout: _Layout, least: float, of: int, level: float) -> tuple[float, float]:
-    """(variance, degrees of freedom) that one of `of` benchmarks adds to the mean over them."""
+def variance_part(
+    values: Any, layout: Layout, least: float, of: int, level: float
+) -> tuple[float, float]:
+    """(variance, degrees of freedom) that one of `of` benchmarks adds to the mean over them.
+
+    values: [items], none under `least` or over 1. Where nothing varies, they are those of the most
+    that could have stayed unseen in as many items.
+    """
     variance, freedom = layout.variance(values)
     if variance > NOTHING:
         return variance / of**2, freedom
@@ -313,7 +329,7 @@ def _between(means: Sequence[float]) -> list[tuple[float, float]]:
     return [(float(np.var(means, ddof=1)) / len(means), len(means) - 1)]
 
 
-def _half_width(parts: Sequence[tuple[float, float]], level: float) -> tuple[float, float, float]:
+def half_width(parts: Sequence[tuple[float, float]], level: float) -> tuple[float, float, float]:
     """(half width, degrees of freedom, standard error) of a sum of independent variances."""
     variance = sum(part for part, _ in parts)
     freedom = variance**2 / sum(part**2 / free for part, free in parts)
@@ -373,13 +389,6 @@ def _scores(values: Any) -> Any:
     return scores
 
 
-def _aligned(a: Items, b: Items) -> tuple[Any, Any, _Layout]:
-    """Scores [n] of both over the same keys in one order, and the layout of `a`."""
-    _require_same(a, b)
-    keys = sorted(a.scores)
-    return _in_order(a, keys), _in_order(b, keys), _layout(a, keys)
-
-
 def _require_same(a: Items, b: Items) -> None:
     unshared = len(a.scores.keys() ^ b.scores.keys())
     if unshared:
@@ -388,19 +397,6 @@ def _require_same(a: Items, b: Items) -> None:
             f"{unshared} items are in one of the two runs only ({shared} shared)",
             hint="compare runs over the same items: same data, same --limit",
         )
-
-
-def _in_order(items: Items, keys: Sequence[str]) -> Any:
-    return _scores([items.scores[key] for key in keys])
-
-
-def _layout(items: Items, keys: Sequence[str]) -> _Layout:
-    return _Layout.of(
-        len(keys),
-        [items.weights.get(key, 1.0) for key in keys],
-        [items.clusters.get(key, "") for key in keys],
-        [items.strata.get(key, "") for key in keys],
-    )
 
 
 def _paired(

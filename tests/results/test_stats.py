@@ -15,7 +15,7 @@ from scipy import stats as oracle
 from cameleer.core.errors import UserError
 from cameleer.results.stats import (
     Items,
-    _Layout,
+    Layout,
     holm,
     mean_interval,
     paired,
@@ -98,7 +98,7 @@ def test_clusters_strata_and_weights_are_those_said_by_hand() -> None:
     values = [float(one) for one in rng.random(42).round(2)]
     weights = [42 / (2 * strata.count(one)) for one in strata]
     mean, variance = by_hand(values, clusters, strata)
-    layout = _Layout.of(42, weights, clusters, strata)
+    layout = Layout.of(42, weights, clusters, strata)
     scores = np.array(values)
     assert layout.mean(scores) == pytest.approx(mean)
     assert layout.variance(scores)[0] == pytest.approx(variance)
@@ -156,8 +156,8 @@ def test_no_scores_and_no_shares_are_errors(values: list[float]) -> None:
 
 
 def test_unequal_clusters_have_fewer_degrees_of_freedom() -> None:
-    even = _Layout.of(40, clusters=[f"c{i // 4}" for i in range(40)])
-    uneven = _Layout.of(40, clusters=[f"c{max(0, i - 30)}" for i in range(40)])
+    even = Layout.of(40, clusters=[f"c{i // 4}" for i in range(40)])
+    uneven = Layout.of(40, clusters=[f"c{max(0, i - 30)}" for i in range(40)])
     values = np.array([0.0, 1.0] * 20)
     values[::4] = 1.0
     assert even.variance(values + np.arange(40))[1] == pytest.approx(9)
