@@ -1,13 +1,15 @@
-"""Reading CSV files: every row with its line, every mistake too."""
+"""CSV files: read with the line of every row and mistake, written whole or not at all."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from cameleer.core.errors import UserError
+from cameleer.core.files import replacing
 from cameleer.core.jsonl import open_bytes
 
 
@@ -33,3 +35,11 @@ def read_csv(path: Path) -> Iterator[tuple[int, list[str]]]:
                 yield reader.line_num, row
     except csv.Error as error:
         raise UserError(f"broken CSV: {error}", file=path, line=reader.line_num) from None
+
+
+def write_csv(path: Path, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write a table, with the names of its columns first."""
+    with replacing(path) as handle:
+        writer = csv.writer(handle, lineterminator="\n")
+        writer.writerow(head)
+        writer.writerows(rows)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from cameleer.core.artifact import MANIFEST
+from cameleer.core.csv_rows import write_csv
 from cameleer.core.files import read_json, replacing
 from cameleer.report.analysis import Analysis, Matrix, Row
 from cameleer.report.words import MARKS, MISSING, interval, points, signed
@@ -18,9 +18,9 @@ def write_tables(analysis: Analysis, out: Path) -> None:
     """Write table.md, table.csv, differences.csv and data.csv; scores in the CSVs lie in 0..1."""
     with replacing(out / "table.md") as handle:
         handle.write("\n".join(markdown(matrix) for matrix in analysis.matrices))
-    _csv(out / "table.csv", *_matrix_rows(analysis))
-    _csv(out / "differences.csv", *_difference_rows(analysis))
-    _csv(out / "data.csv", *_data_rows(analysis.study))
+    write_csv(out / "table.csv", *_matrix_rows(analysis))
+    write_csv(out / "differences.csv", *_difference_rows(analysis))
+    write_csv(out / "data.csv", *_data_rows(analysis.study))
 
 
 def markdown(matrix: Matrix) -> str:
@@ -55,13 +55,6 @@ def _plain(text: str) -> str:
     """Text that a Markdown table takes for nothing but text."""
     text = " ".join(text.split()).replace("|", "\\|")
     return text.replace("<", "&lt;").replace("*", "\\*").replace("`", "\\`")
-
-
-def _csv(path: Path, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    with replacing(path) as handle:
-        writer = csv.writer(handle, lineterminator="\n")
-        writer.writerow(head)
-        writer.writerows(rows)
 
 
 def _matrix_rows(analysis: Analysis) -> tuple[list[str], list[list[Any]]]:
