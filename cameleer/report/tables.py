@@ -1,60 +1,175 @@
-"""The report's numbers as files: the matrix as Markdown and CSV, differences and data as CSV."""
+"""The report's tables as files: Markdown and LaTeX to be read, CSV with every digit to go on with.
+
+TABLES/scores.*       every model on every benchmark
+TABLES/differences.*  every mixture against its base
+TABLES/data.*         what each source gave to each mixture
+"""
 
 from __future__ import annotations
 
+import csv
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cameleer.core.artifact import MANIFEST
-from cameleer.core.csv_rows import write_csv
-from cameleer.core.files import read_json, replacing
+from cameleer.core.files import replacing
 from cameleer.report.analysis import Analysis, Matrix, Row
+from cameleer.report.facts import Table, data_table, difference_table, source_facts
 from cameleer.report.words import MARKS, MISSING, interval, points, signed
 from cameleer.results.store import Study
 
+LATEX = str.maketrans(
+    {
+        **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        "|": r"\textbar{}",
+        "[": "{[}",  # after the end of a row it would open an option
+        "−": "$-$",
+        "–": "--",
+        "…": r"\ldots{}",
+        "±": r"$\pm$",
+        "×": r"$\times$",
+        "·": r"$\cdot$",
+        "▲": r"$\triangle$",
+        "▼": r"$\nabla$",
+        "↓": r"$\downarrow$",
+        "✓": r"$\surd$",
+    }
+)
+"""Characters that LaTeX obeys or has no glyph for, as it prints them."""
+LATIN = re.compile("[^\u0000-\u017f]")  # what pdflatex prints of Unicode without more packages
 
-def write_tables(analysis: Analysis, out: Path) -> None:
-    """Write table.md, table.csv, differences.csv and data.csv; scores in the CSVs lie in 0..1."""
-    with replacing(out / "table.md") as handle:
-        handle.write("\n".join(markdown(matrix) for matrix in analysis.matrices))
-    write_csv(out / "table.csv", *_matrix_rows(analysis))
-    write_csv(out / "differences.csv", *_difference_rows(analysis))
-    write_csv(out / "data.csv", *_data_rows(analysis.study))
+
+@dataclass(frozen=True)
+class Sheet:
+    """A table as files of one name: as it is read (one for each base), and its numbers in full."""
+
+    name: str
+    shown: list[Table]
+    head: list[str]
+    rows: list[list[Any]]
 
 
-def markdown(matrix: Matrix) -> str:
-    """A matrix as a Markdown table, in points: score, interval, difference to the base."""
-    lines = [
-        f"**{_plain(matrix.base)}**: scores in points, 95 % intervals in brackets, difference to "
-        "the base (▲ better, ▼ worse where detectable)",
-        "",
-        f"| data | {' | '.join(map(_plain, matrix.columns))} |",
-        f"|---|{'---:|' * len(matrix.columns)}",
+def write_tables(sheets: Sequence[Sheet], folder: Path) -> None:
+    """Write each as NAME.md, NAME.tex and NAME.csv; one without rows is left out."""
+    for sheet in sheets:
+        if not sheet.rows:
+            continue
+        with replacing(folder / f"{sheet.name}.md") as handle:
+            handle.write("\n".join(map(markdown, sheet.shown)))
+        with replacing(folder / f"{sheet.name}.tex") as handle:
+            labels = [f"{sheet.name}-{n}" if n > 1 else sheet.name for n in _count(sheet.shown)]
+            handle.write("\n".join(map(latex, sheet.shown, labels)))
+        with replacing(folder / f"{sheet.name}.csv") as handle:
+            writer = csv.writer(handle, lineterminator="\n")
+            writer.writerows([sheet.head, *sheet.rows])
+
+
+def _count(tables: Sequence[Table]) -> range:
+    return range(1, len(tables) + 1)
+
+
+def analysis_sheets(analysis: Analysis) -> list[Sheet]:
+    """Scores, differences and data; in the CSV scores and differences lie in 0..1."""
+    return [
+        Sheet("scores", list(map(matrix_table, analysis.matrices)), *_matrix_rows(analysis)),
+        Sheet("differences", [difference_table(analysis)], *_difference_rows(analysis)),
+        Sheet("data", [data_table(analysis.study)], *_data_rows(analysis.study)),
     ]
-    for row in matrix.rows:
-        cells = " | ".join(_markdown_cell(row, column) for column in matrix.columns)
-        lines.append(f"| {_plain(row.label)} | {cells} |")
-    return "\n".join([*lines, ""])
 
 
-def _markdown_cell(row: Row, column: str) -> str:
-    score = row.scores[column]
-    if score is None:
-        return MISSING
-    value = points(score.estimate.value)
-    text = f"{f'**{value}**' if score.best else value} [{interval(score.estimate)}]"
-    if score.difference is None:
-        return text
-    moved = score.difference.paired.difference
-    mark = MARKS.get(score.difference.verdict, "")
-    return f"{text} {mark}{signed(moved)}"
+def markdown(table: Table) -> str:
+    """A table in Markdown, its caption above."""
+    rows = [
+        [f"**{_plain(cell)}**" if (y, x) in table.strong else _plain(cell)
+         for x, cell in enumerate(row)]
+        for y, row in enumerate(table.rows)
+    ]  # fmt: skip
+    marks = ["---" if left else "---:" for left in _left(table)]
+    lines = [list(map(_plain, table.head)), marks, *rows]
+    return "\n".join([_plain(table.caption), "", *(f"| {' | '.join(one)} |" for one in lines), ""])
 
 
 def _plain(text: str) -> str:
     """Text that a Markdown table takes for nothing but text."""
     text = " ".join(text.split()).replace("|", "\\|")
     return text.replace("<", "&lt;").replace("*", "\\*").replace("`", "\\`")
+
+
+def latex(table: Table, label: str) -> str:
+    """A table in LaTeX with booktabs, in an environment that floats, as papers have it."""
+    rows = [
+        [rf"\textbf{{{_tex(cell)}}}" if (y, x) in table.strong else _tex(cell)
+         for x, cell in enumerate(row)]
+        for y, row in enumerate(table.rows)
+    ]  # fmt: skip
+    columns = "".join("l" if left else "r" for left in _left(table))
+    lines = [
+        r"% \usepackage{booktabs}",
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{_tex(table.caption)}}}",
+        rf"\label{{tab:{label}}}",
+        rf"\begin{{tabular}}{{{columns}}}",
+        r"\toprule",
+        _row(list(map(_tex, table.head))),
+        r"\midrule",
+        *map(_row, rows),
+        r"\bottomrule",
+        r"\end{tabular}",
+        r"\end{table}",
+        "",
+    ]
+    if LATIN.search("".join(lines)):
+        lines.insert(0, "% holds letters that are not Latin: use XeLaTeX or LuaLaTeX")
+    return "\n".join(lines)
+
+
+def _row(cells: Sequence[str]) -> str:
+    return " & ".join(cells) + r" \\"
+
+
+def _tex(text: str) -> str:
+    return " ".join(text.split()).translate(LATEX)
+
+
+def _left(table: Table) -> list[bool]:
+    """Whether a column's cells begin at the left, as words do."""
+    return [index == 0 or name in table.texts for index, name in enumerate(table.head)]
+
+
+def matrix_table(matrix: Matrix) -> Table:
+    """A matrix in points: score, interval, difference to the base; the best are set off."""
+    rows = [[row.label, *(_cell(row, column) for column in matrix.columns)] for row in matrix.rows]
+    best = frozenset(
+        (y, x)
+        for y, row in enumerate(matrix.rows)
+        for x, column in enumerate(matrix.columns, 1)
+        if (score := row.scores[column]) and score.best
+    )
+    caption = (
+        f"{matrix.base}: scores in points, 95 % intervals in brackets, difference to the base "
+        "(▲ better, ▼ worse where detectable)"
+    )
+    heads = [f"{column} ↓" if column in matrix.lower else column for column in matrix.columns]
+    return Table(caption, ["data", *heads], rows, strong=best)
+
+
+def _cell(row: Row, column: str) -> str:
+    score = row.scores[column]
+    if score is None:
+        return MISSING
+    text = f"{points(score.estimate.value)} [{interval(score.estimate)}]"
+    if score.difference is None:
+        return text
+    moved = score.difference.paired.difference
+    return f"{text} {MARKS.get(score.difference.verdict, '')}{signed(moved)}"
 
 
 def _matrix_rows(analysis: Analysis) -> tuple[list[str], list[list[Any]]]:
@@ -85,34 +200,6 @@ def _difference_rows(analysis: Analysis) -> tuple[list[str], list[list[Any]]]:
         numbers = [pair.n, pair.difference, pair.low, pair.high, pair.p, one.p_holm]
         rows.append([one.base, one.mixture, one.benchmark, *numbers, *counts])
     return [*head, "better", "worse", "same", "verdict"], rows
-
-
-def source_facts(study: Study) -> tuple[list[str], list[tuple[str, str, dict[str, Any]]]]:
-    """(names of the facts, (mixture, source, facts) of each source of each mixture).
-
-    From the manifests of the mixtures and, for supervised tokens, of the first training with each;
-    of a mixture not built yet there is only what study.json declares.
-    """
-    facts: list[tuple[str, str, dict[str, Any]]] = []
-    for mixture, declared in study.mixtures.items():
-        cells = [cell for cell in study.cells if cell.mixture == mixture]
-        built = next((cell.mix for cell in cells if cell.mix), None)
-        sources = read_json(built / MANIFEST)["outcome"].get("sources") if built else None
-        if not sources:
-            sources = {name: {"declared": count} for name, count in declared.items()}
-        train = next((cell.train for cell in cells if cell.train), None)
-        counts = (train.outcome.get("counts") or {}) if train else {}
-        for name, values in sources.items():
-            tokens = counts.get(f"supervised: {name}")
-            learned = {"supervised_tokens": tokens} if tokens else {}
-            facts.append((mixture, name, {**values, **learned}))
-    simple = [
-        key
-        for _, _, values in facts
-        for key, value in values.items()
-        if isinstance(value, int | float | str)
-    ]
-    return list(dict.fromkeys(simple)), facts
 
 
 def _data_rows(study: Study) -> tuple[list[str], list[list[Any]]]:
