@@ -27,7 +27,7 @@ from cameleer.core.jsonl import read_jsonl
 from cameleer.data.bad import BadTold
 from cameleer.data.overlap.duplicates import By, Duplicates, find_duplicates
 from cameleer.data.overlap.page import Shown, page
-from cameleer.data.overlap.probes import KINDS, ItemText, build_index
+from cameleer.data.overlap.probes import KINDS, Index, ItemText, build_index
 from cameleer.data.overlap.search import Match, find_overlap
 
 LISTED = 5  # matches that an item's label lists
@@ -107,12 +107,17 @@ def overlap_stage(
         if not file.is_file():
             raise UserError("no such file", file=file, hint="check the path")
         inputs[f"{number}/{file.name}"] = sha256_file(file)
+    inputs["test items"] = digest_of(texts)
+    config = {"by": by, "remove": sorted(remove)}
+    return Stage("overlap", folder, config, inputs)
+
+
+def digest_of(texts: Iterable[ItemText]) -> str:
+    """Hex SHA-256 of test items, which decides what is found."""
     digest = hashlib.sha256()
     for text in texts:
         digest.update(to_json(text).encode())
-    inputs["test items"] = digest.hexdigest()
-    config = {"by": by, "remove": sorted(remove)}
-    return Stage("overlap", folder, config, inputs)
+    return digest.hexdigest()
 
 
 def write_overlap(
@@ -140,28 +145,42 @@ def write_overlap(
     told.sum_up("in all", "`cameleer data convert jsonl --from FILE` lists those of a file")
     write_jsonl(folder / "duplicates.jsonl", duplicates.rows())
     facts: dict[str, Any] = {"files": _files(duplicates, bad), "duplicates": _repeats(duplicates)}
-    seen = _Seen({text.item: Label() for text in texts})
+    touched: set[int] = set()
     if texts:
         index = build_index(texts)
         found = find_overlap(index, files, cores=cores, on_bad=_told_before)
-        write_jsonl(folder / "matches.jsonl", seen.rows(found))
-        write_jsonl(folder / "labels.jsonl", (seen.labels[one].row(one) for one in seen.labels))
-        facts["benchmarks"] = _benchmarks(seen, index.facts)
-        facts["matches"] = seen.count
+        touched = write_matches(folder, texts, index, found, facts)
     if remove:
-        gone = _gone(duplicates, seen.places, remove)
+        gone = _gone(duplicates, touched, remove)
         facts["removed"] = _clean(folder / "cleaned", files, gone)
     write_json(folder / "summary.json", facts)
-    if texts:
-        items = {text.item: text for text in texts}
-        shown = [
-            Shown(match, items[match.item])
-            for held in seen.best.values()
-            for _, _, match in sorted(held, reverse=True)
-        ]
-        with replacing(folder / "matches.html") as handle:
-            handle.write(page(facts, shown))
     return facts
+
+
+def write_matches(
+    folder: Path,
+    texts: Sequence[ItemText],
+    index: Index,
+    found: Iterable[Match],
+    facts: dict[str, Any],
+) -> set[int]:
+    """Write matches.jsonl, labels.jsonl and matches.html, and add their counts to `facts`.
+
+    index: over all `texts`. Returns the places of the conversations that hold an item.
+    """
+    seen = _Seen({text.item: Label() for text in texts})
+    write_jsonl(folder / "matches.jsonl", seen.rows(found))
+    write_jsonl(folder / "labels.jsonl", (seen.labels[one].row(one) for one in seen.labels))
+    facts |= {"benchmarks": _benchmarks(seen, index.facts), "matches": seen.count}
+    items = {text.item: text for text in texts}
+    shown = [
+        Shown(match, items[match.item])
+        for held in seen.best.values()
+        for _, _, match in sorted(held, reverse=True)
+    ]
+    with replacing(folder / "matches.html") as handle:
+        handle.write(page(facts, shown))
+    return seen.places
 
 
 def _told_before(error: UserError) -> None:

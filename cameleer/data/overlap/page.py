@@ -23,7 +23,8 @@ class Shown(NamedTuple):
 def page(facts: dict[str, Any], shown: Sequence[Shown]) -> str:
     """A self-contained page; texts are escaped, nothing is loaded from elsewhere.
 
-    facts: what `summary.json` holds; shown: the matches to read, in any order.
+    facts: what `summary.json` holds, duplicates only if they were looked for; shown: the matches
+    to read, in any order.
     """
     ordered = sorted(shown, key=lambda one: one.match.strength, reverse=True)
     benchmarks = [name for name, fact in facts["benchmarks"].items() if fact["touched"]]
@@ -55,8 +56,8 @@ def _table(caption: str, head: Sequence[str], rows: Sequence[Sequence[Any]]) -> 
 
 
 def _tables(facts: dict[str, Any]) -> str:
-    parts = (_by_kind(facts), _by_source(facts), _limits(facts), _repeats(facts["duplicates"]))
-    return "".join(parts)
+    found = _by_kind(facts) + _by_source(facts) + _limits(facts)
+    return found + (_repeats(facts["duplicates"]) if "duplicates" in facts else "")
 
 
 def _number(cell: Any) -> str:

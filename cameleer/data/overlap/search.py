@@ -19,7 +19,7 @@ is made of common words alone, is looked for together with its context, such as 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from math import log
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -407,7 +407,14 @@ def find_overlap(
             (file, one) for file in files for one in read_conversations(file, on_bad)
         )
     )
-    with progress("look for test items", sum(map(count_lines, files))) as ticker:
+    yield from search(index, tasks, sum(map(count_lines, files)), cores=cores)
+
+
+def search(
+    index: Index, tasks: Iterable[Task], total: int | None = None, *, cores: int = 1
+) -> Iterator[Match]:
+    """As `find_overlap`, in conversations from anywhere; total: how many there are, if known."""
+    with progress("look for test items", total) as ticker:
         batches = in_batches(tasks, BATCH)
         for searched, found in over_cores(_search, batches, cores, _begin, (index,)):
             ticker.advance(searched)
