@@ -1,4 +1,4 @@
-"""What each data set did: effects on each benchmark, and the mixture that they say would be best.
+"""Effects of data sets on each benchmark, and the mixture that they say would be best: statistics.
 
 The score of item i by a model tuned on a mixture is taken to be a_i + sum_k x_k b_ik + u, where x_k
 is how much of data set k the mixture holds and u the luck of one training, which moves all items.
@@ -14,8 +14,8 @@ How often all this holds is checked by simulation (bench/attribution).
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -32,7 +32,6 @@ from cameleer.results.stats import (
     t_quantile,
     variance_part,
 )
-from cameleer.results.store import Study
 
 By = Literal["amount", "presence"]
 AVERAGE = "average"
@@ -138,48 +137,6 @@ def attribute(
     return Attribution(layout.sources, tuple(adjusted), best, misfit, notes)
 
 
-def attribution(
-    study: Study, base: str, *, by: By = "amount", only: Collection[str] | None = None
-) -> Attribution:
-    """What the finished models of one base in a study say; notes tell how many were left out.
-
-    only: the mixtures to go by, such as those of one way of training; default all. Raises UserError
-    as `attribute` does, and where no tuned model is finished or nothing is scored.
-    """
-    tuned, untuned, absent = [], None, 0
-    scored = [name for name in study.benchmarks if _is_scored(study, name)]
-    for cell in study.cells:
-        if cell.base != base or cell.reference:
-            continue
-        if only is not None and cell.mixture is not None and cell.mixture not in only:
-            continue
-        if any(name not in cell.evals for name in scored):
-            absent += 1
-            continue
-        run = {name: cell.evals[name].items_upward for name in scored}
-        if cell.mixture is None:
-            untuned = run
-        else:
-            tuned.append(Tuned(cell.mixture, study.mixtures[cell.mixture], run))
-    if not tuned:
-        raise UserError(f"no tuned model of '{base}' is finished", file=study.folder)
-    if not tuned[0].run:
-        raise UserError("no benchmark of the study is scored", file=study.folder)
-    found = attribute(tuned, untuned, by=by)
-    left = f"{absent} models are not finished, or failed: they are left out." if absent else ""
-    return replace(found, notes=(*found.notes, *([left] if left else [])))
-
-
-def effect_rows(found: Attribution) -> list[dict[str, Any]]:
-    """The effects as rows for a table, in the order source, benchmark; `clear`: p_holm < 0.05."""
-    return [
-        {**asdict(one), "clear": one.p_holm < 0.05}
-        for source in found.sources
-        for one in found.effects
-        if one.source == source
-    ]
-
-
 def least_squares(amounts: Any) -> Any:
     """H [1 + sources, models], with which H @ scores are the intercept and the effects.
 
@@ -224,7 +181,8 @@ class _Design:
             except ValueError:
                 pass
         raise UserError(
-            f"{len(mixtures)} mixtures do not tell the effects of {len(sources)} sources apart",
+            f"too few mixtures to tell the effects of sources apart: {len(mixtures)} for "
+            f"{len(sources)} sources",
             hint="train each source alone, or all sources but each",
         )
 
@@ -420,8 +378,3 @@ def _holm(found: Sequence[Effect]) -> list[Effect]:
 
 def _is_score(value: float) -> bool:
     return -1e-9 <= value <= 1 + 1e-9
-
-
-def _is_scored(study: Study, benchmark: str) -> bool:
-    there = [cell.evals[benchmark] for cell in study.cells if benchmark in cell.evals]
-    return any(one.scored for one in there)

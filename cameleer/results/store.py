@@ -137,7 +137,8 @@ class Study:
     bases, references: name to a line about it; mixtures: name to its sources and their
     conversations. judgings: folders of what judges say of the models' answers, as far as they are
     finished; unjudged: why the others failed, by judge and model. generated: whether the questions
-    are a miniature world's; published: whether published models may be shown beside.
+    are a miniature world's; published: whether published models may be shown beside. methods: the
+    ways of training that are set side by side, if any; parameters: of bases, as far as known.
     """
 
     folder: Path
@@ -153,6 +154,16 @@ class Study:
     unjudged: dict[str, str] = field(default_factory=dict)
     generated: bool = False
     published: bool = True
+    methods: list[str] = field(default_factory=list)
+    parameters: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def ways(self) -> dict[str, list[str]]:
+        """The mixtures of each way of training; all of them by "" where there is but one."""
+        return {
+            way: [name for name in self.mixtures if name.endswith(f" ({way})")]
+            for way in self.methods
+        } or {"": list(self.mixtures)}
 
     def of(self, base: str, mixture: str | None) -> list[Cell]:
         """The cells of a base and a mixture, one for each seed."""
@@ -189,6 +200,10 @@ def read_study(folder: Path) -> Study:
             unjudged=dict(record.get("unjudged") or {}),
             generated=_generated(declared),
             published=declared.get("published") is not False,
+            methods=[method["name"] for method in declared.get("methods") or []],
+            parameters={
+                base["name"]: base["parameters"] for base in record["bases"] if "parameters" in base
+            },
         )
     except KeyError as error:
         raise UserError("is missing", file=path, field=str(error.args[0])) from None
