@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -17,6 +17,10 @@ class UnansweredError(UserError):
 TOO_LONG = "too long"  # how the answer ends that was not asked for, as there is no room for one
 FILTERED = "filtered"  # how an output ends that a server's own filter cut or withheld
 CONTEXT = "context"  # how an output ends that might have gone on if the context did
+
+Hear = Callable[[str], None]
+"""Is told an output as far as it is written, each time that it has grown, by the thread that asks.
+What it raises ends the answer, so an engine that waits tells it again where nothing is new."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +66,8 @@ class Engine(Protocol):
     A batch is answered whole and its make-up depends on the list of requests alone, so that a run
     that was killed and goes on gets bitwise the same answers as one that was not. An engine may
     have `status() -> str`: a few words for the progress bar, such as what was spent; it is called
-    from another thread while a batch is answered.
+    from another thread while a batch is answered. Where it has `hear: Hear | None`, that is told of
+    the one output of the one request that is asked, while it is written.
     """
 
     @property

@@ -15,7 +15,8 @@ logit_bias  one token, +100 on the letters, as the paper asked API models; its r
 text        an answer in words, in which the benchmark looks for the letter
 Whole answers (TruthfulQA's) need their own log-probability: `completions` of a server that echoes.
 
-Sampled outputs that a server does not give at once (`n`) are asked for one by one.
+Sampled outputs that a server does not give at once (`n`) are asked for one by one. What a chat asks
+is streamed (see Engine.hear).
 """
 
 from __future__ import annotations
@@ -29,8 +30,10 @@ import threading
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any, Literal, TypeVar
 
 from pydantic import Field, PositiveInt
@@ -38,7 +41,7 @@ from pydantic import Field, PositiveInt
 from cameleer.core.errors import UserError
 from cameleer.core.folders import cache_root
 from cameleer.engines.answers import Answers
-from cameleer.engines.engine import CONTEXT, TOO_LONG, Request, UnansweredError
+from cameleer.engines.engine import CONTEXT, TOO_LONG, Hear, Request, UnansweredError
 from cameleer.engines.lengths import Lengths
 from cameleer.engines.replies import echoed, log_sum, read_reply, stopped
 from cameleer.engines.server import Limits, NoRoomError, Reply, Said, Server
@@ -51,6 +54,7 @@ BY_NAME = True
 AHEAD = 4  # times as many requests as are asked at a time are under way or waiting
 STOPS = 4  # stop texts that OpenAI takes; the others are looked for here alone
 OVERHEAD = 64  # tokens that a chat template may add
+PULSE = 0.2  # seconds after which a listener is told again where nothing has come
 CL100K = {" A": 362, " B": 426, " C": 356, " D": 423}  # of gpt-3.5 and gpt-4
 HAS_CL100K = re.compile(r"gpt-3\.5|gpt-4(-|$)")
 
@@ -109,6 +113,8 @@ class OpenAIEngine:
         self.queue: list[Request] = []
         self.place: dict[str, int] = {}
         self.asked: dict[str, Future[Answer]] = {}
+        self.hear: Hear | None = None
+        self.heard: SimpleQueue[str | None] = SimpleQueue()
 
     def count_tokens(self, text: str) -> int:
         """Tokens of a text; 0 without a tokenizer, so that nothing is found too long."""
@@ -142,7 +148,7 @@ class OpenAIEngine:
         """One request each: what else is asked does not bear on an answer."""
         for request in requests:
             self._require_possible(request)
-        self.queue, self.asked = list(requests), {}
+        self.queue, self.asked, self.heard = list(requests), {}, SimpleQueue()
         self.place = {request.key: place for place, request in enumerate(requests)}
         return [[request] for request in requests]
 
@@ -153,12 +159,27 @@ class OpenAIEngine:
         for request in self.queue[first : first + AHEAD * self.options.concurrency]:
             if request.key not in self.asked:
                 self.asked[request.key] = self._run(self._answer(request))
+        if self.hear is not None:
+            self._listen(self.asked[batch[0].key], self.hear)
         try:
             return [self.asked[request.key].result() for request in batch]
         except UnansweredError:
             raise
         except UserError:
             wait_for(self.asked.values())
+            raise
+
+    def _listen(self, asked: Future[Answer], hear: Hear) -> None:
+        """Tell `hear` what comes until all of it has; what it raises takes the request back."""
+        written: str | None = ""
+        asked.add_done_callback(lambda _: self.heard.put(None))
+        try:
+            while written is not None:
+                hear(written)
+                with suppress(Empty):
+                    written = self.heard.get(timeout=PULSE)
+        except BaseException:
+            asked.cancel()
             raise
 
     def _run(self, work: Coroutine[Any, Any, T]) -> Future[T]:
@@ -218,7 +239,8 @@ class OpenAIEngine:
         """The server's reply, whose outputs have at most `new` tokens altogether."""
         endpoint, body = self._body(request, **fields)
         most = self._most(request, new)
-        return await self.server.ask(request.key, endpoint, body, most, self._read)
+        hear = self.heard.put if self.hear is not None and request.samples == 1 else None
+        return await self.server.ask(request.key, endpoint, body, most, self._read, hear)
 
     def _read(self, payload: dict[str, Any]) -> Reply:
         return read_reply(payload, self.model, empty=self.options.empty == "keep")

@@ -26,7 +26,8 @@ from cameleer.core.download import retry_after
 from cameleer.core.errors import UserError
 from cameleer.core.text import LONE, whole
 from cameleer.engines.answers import Answers, key_of
-from cameleer.engines.engine import UnansweredError
+from cameleer.engines.engine import Hear, UnansweredError
+from cameleer.engines.streaming import STREAMED, is_stream, streamed
 
 LATER = (408, 409, 425, 429)  # statuses after which, as after 5xx, it is worth asking again
 LONGEST = 60.0  # seconds between two tries, unless the server asks for more
@@ -143,6 +144,7 @@ class Server:
         self.end: UserError | None = None
         self.ended = asyncio.Event()
         self.quiet_until = 0.0
+        self.streams = True  # until it says that it does not
         self.sent = self.retried = self.flying = self.answered = self.lost = 0
         self.spent = self.reserved = 0.0
 
@@ -154,12 +156,19 @@ class Server:
         return ", ".join(parts)
 
     async def ask(
-        self, item: str, endpoint: str, body: dict[str, Any], most: tuple[int, int], read: Read
+        self,
+        item: str,
+        endpoint: str,
+        body: dict[str, Any],
+        most: tuple[int, int],
+        read: Read,
+        hear: Hear | None = None,
     ) -> Reply:
         """The answer to a request, from the disk if it came before.
 
-        most: tokens of prompt and outputs that it can cost. Raises UnansweredError if this request
-        fails for good, UserError if no other can be expected to succeed either.
+        most: tokens of prompt and outputs that it can cost; hear: if given, the answer is asked for
+        as a stream, and told as it comes, anew with each try. Raises UnansweredError if this
+        request fails for good, UserError if no other can be expected to succeed either.
         """
         key = key_of(endpoint, body)
         if (row := self.answers.get(key)) is not None:
@@ -169,7 +178,7 @@ class Server:
         for tried in range(1, self.limits.tries + 1):
             try:
                 async with self.slots:
-                    reply = await self._try(item, endpoint, body, most, read)
+                    reply = await self._try(item, endpoint, body, most, read, hear)
             except (httpx2.HTTPError, TimeoutError, AgainError) as error:
                 said, asked = self._shown(error), getattr(error, "wait", 0.0)
                 if asked > MOST_ASKED:
@@ -189,20 +198,48 @@ class Server:
         raise self._lost(item, f"{said} (and so {tried} times)", of_server=True)
 
     async def _try(
-        self, item: str, endpoint: str, body: dict[str, Any], most: tuple[int, int], read: Read
+        self,
+        item: str,
+        endpoint: str,
+        body: dict[str, Any],
+        most: tuple[int, int],
+        read: Read,
+        hear: Hear | None,
     ) -> Reply:
         worst = self.limits.dollars(*most)
         await self._admit(worst)
         began = time.perf_counter()
         try:
-            async with asyncio.timeout(self.limits.timeout):
-                response = await self.http.post(f"{self.url}/{endpoint}", json=body)
-            self._require_success(item, response)
-            reply = self._read(response, read)
+            reply = self._read(await self._payload(item, endpoint, body, hear), read)
+        except asyncio.CancelledError:
+            self.spent += worst  # the server does not say how far it came
+            raise
         finally:
             self.reserved -= worst
             self.flying -= 1
         return replace(reply, seconds=round(time.perf_counter() - began, 4))
+
+    async def _payload(
+        self, item: str, endpoint: str, body: dict[str, Any], hear: Hear | None
+    ) -> Any:
+        """The JSON that the server sends, whole or as a stream."""
+        streams = hear is not None and self.streams
+        sent, seconds = body | STREAMED if streams else body, self.limits.timeout
+        try:
+            async with (
+                asyncio.timeout(seconds) as patience,
+                self.http.stream("POST", f"{self.url}/{endpoint}", json=sent) as response,
+            ):
+                if hear is not None and response.status_code == 200 and is_stream(response):
+                    return _whole(await streamed(response, hear, patience, seconds))
+                await response.aread()
+            if streams and response.status_code in (400, 422) and "stream" in response.text:
+                self.streams = False
+                raise AgainError(f"the server takes no streams: {self._message(response)}")
+            self._require_success(item, response)
+            return _whole(response.json())
+        except (ValueError, RecursionError):
+            raise AgainError("the server sends broken JSON") from None
 
     async def _admit(self, worst: float) -> None:
         """Wait until a request may be sent; `worst`: dollars that it may cost."""
@@ -258,20 +295,18 @@ class Server:
     def _message(self, response: httpx2.Response) -> str:
         """What a server says of an error."""
         try:
-            told = response.json()
-            error = told.get("error", told.get("detail", told.get("message", "")))
-            text = error.get("message", "") if isinstance(error, dict) else error
+            text = _about(response.json())
         except (ValueError, AttributeError):
             text = response.text
-        text = " ".join((text if isinstance(text, str) else json.dumps(text)).split())
+        return self._told(text)
+
+    def _told(self, said: Any) -> str:
+        """What a server says, in a line, without the key."""
+        text = " ".join((said if isinstance(said, str) else json.dumps(said)).split())
         return (text.replace(self.key, "…") if self.key else text)[:SHOWN]
 
-    def _read(self, response: httpx2.Response, read: Read) -> Reply:
+    def _read(self, payload: Any, read: Read) -> Reply:
         """The answer, paid for even if it is none."""
-        try:
-            payload = _whole(response.json())
-        except (ValueError, RecursionError):
-            raise AgainError("the server sends broken JSON") from None
         if not isinstance(payload, dict):
             raise AgainError("the server sends no JSON object")
         usage = payload.get("usage")
@@ -284,7 +319,7 @@ class Server:
                 "take max_requests in place of max_dollars",
             )
         if "choices" not in payload and "error" in payload:
-            raise AgainError(f"the server says: {self._message(response)}")
+            raise AgainError(f"the server says: {self._told(_about(payload))}")
         return read(payload)
 
     def _pause(self, tried: int, asked: float) -> float:
@@ -315,6 +350,12 @@ class Server:
             self.end = UserError(f"{self.url}: {said}", hint=hint)
             self.ended.set()
         return self.end
+
+
+def _about(told: dict[str, Any]) -> Any:
+    """What is said of an error, of which every server has its own form."""
+    error = told.get("error", told.get("detail", told.get("message", "")))
+    return error.get("message", "") if isinstance(error, dict) else error
 
 
 def _whole(payload: Any) -> Any:

@@ -22,11 +22,11 @@ from torch import Tensor
 
 from cameleer.core.errors import UserError
 from cameleer.engines.continuation import windows
-from cameleer.engines.engine import TOO_LONG, Request
+from cameleer.engines.engine import TOO_LONG, Hear, Request
 from cameleer.engines.lengths import Lengths
 from cameleer.engines.prefixes import Node, tree
 from cameleer.engines.transformers_plugin import BATCH
-from cameleer.engines.writing import ROW, Hear, Prompt, Writer, grouped, portions
+from cameleer.engines.writing import ROW, Prompt, Writer, grouped, portions
 from cameleer.model.attention import NAME, Prefix, Segments
 from cameleer.model.cache import Capturing
 from cameleer.model.load import (

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cameleer.engines.engine import CONTEXT, Request
+from cameleer.engines.engine import CONTEXT, Hear, Request
 from cameleer.engines.sampling import generator, next_tokens
 from cameleer.model.attention import Prefix
 from cameleer.model.cache import Cache, Decoding, Filling
@@ -26,9 +26,6 @@ TAIL = 24  # tokens that are decoded to look for a stop text, besides those of t
 
 Said = tuple[list[str], list[str], int]
 """Outputs, how each ended, and how many tokens they have together."""
-
-Hear = Callable[[str], None]
-"""Is told an output as far as it is written, each time that it has grown by a token."""
 
 
 @dataclass

@@ -151,6 +151,39 @@ def drip(handler: Handler, body: Body) -> None:
     handler.close_connection = True
 
 
+def event(told: Any) -> bytes:
+    """An event of a stream: JSON, or text as it is."""
+    return f"data: {told if isinstance(told, str) else json.dumps(told)}\n\n".encode()
+
+
+def piece(text: str | None = None, finish: str | None = None) -> bytes:
+    """The event of a chat's stream that adds a text, or ends it."""
+    delta = {} if text is None else {"content": text}
+    return event({"choices": [{"index": 0, "delta": delta, "finish_reason": finish}]})
+
+
+ENDED = piece(finish="stop")
+USED = event({"choices": [], "usage": {"prompt_tokens": 10, "completion_tokens": 3}})
+DONE = event("[DONE]")
+
+
+def stream(*chunks: bytes, pause: float = 0.0, cut: bool = False) -> Act:
+    """These bytes, one chunk each, with a pause before each; cut: it breaks off then."""
+
+    def act(handler: Handler, body: Body) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Type", "text/event-stream; charset=utf-8")
+        handler.send_header("Transfer-Encoding", "chunked")
+        handler.end_headers()
+        for chunk in chunks if cut else (*chunks, b""):
+            time.sleep(pause)
+            handler.wfile.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
+            handler.wfile.flush()
+        handler.close_connection = cut
+
+    return act
+
+
 def api_server() -> AbstractContextManager[ApiServer]:
     """A running server; it ends with the block."""
     return running(ApiServer())
