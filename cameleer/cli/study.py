@@ -127,5 +127,5 @@ def _say_report(page: Path, json: bool) -> None:
     if json:
         emit_json({"report": str(page)})
         return
-    sys.stdout.write((page.parent / "table.md").read_text(encoding="utf-8"))
+    sys.stdout.write((page.parent / "tables/scores.md").read_text(encoding="utf-8"))
     note(f"report: {page.resolve()}")

@@ -63,6 +63,13 @@ def svg(chart: Any, name: str) -> str:
     return _renamed(str(vl_convert.vegalite_to_svg(json.loads(styled.to_json()))), name)
 
 
+def png(drawn: str) -> bytes:
+    """A drawing's SVG in pixels, two to each of its units."""
+    import vl_convert
+
+    return bytes(vl_convert.svg_to_png(drawn, scale=2))
+
+
 def _renamed(drawn: str, name: str) -> str:
     """Ids counted from 0 within the drawing: as drawn they depend on what was drawn before."""
     for index, identity in enumerate(dict.fromkeys(re.findall(r'\bid="([^"]+)"', drawn))):

@@ -31,7 +31,7 @@ WEIGHTS = {".safetensors", ".bin", ".pt", ".pth", ".gguf", ".ckpt"}
 TOKENIZERS = {"tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt"}
 DATA = "conversations.jsonl"
 ADDED = "added"
-FROM_TABLES = ("table.md", "table.csv", "differences.csv", "data.csv")
+FROM_TABLES = ("tables/scores.md", "tables/scores.csv", "tables/differences.csv", "tables/data.csv")
 KINDS = ("eval", "judge")
 
 
@@ -98,7 +98,9 @@ def _filled(
     stale: list[str] = []
     if study:
         derive.report(root, root / REPORT)
-        stale = [name for name in FROM_TABLES if _other(place / REPORT / name, root / REPORT)]
+        stale = [
+            name for name in FROM_TABLES if _other(place / REPORT / name, root / REPORT / name)
+        ]
     files = {
         file.relative_to(root).as_posix(): _facts(file)
         for file in sorted(root.rglob("*"))
@@ -136,19 +138,14 @@ def _contents(place: Path, study: bool) -> Iterator[tuple[str, Path]]:
 
 def _stages_of_study(place: Path) -> list[Path]:
     """The folders of all finished stages of a study, each once."""
-    study = read_study(place)
-    found: list[Path] = []
-    for cell in study.cells:
-        found += [cell.mix] if cell.mix else []
-        found += [cell.train.folder] if cell.train else []
-        found += [run.folder for run in cell.evals.values()]
-    for folder in [*found, *study.judgings]:
+    found = read_study(place).stages()
+    for folder in found:
         if not folder.resolve().is_relative_to(place.resolve()):
             hint = "move it into the study's folder"
             raise UserError(
                 f"'{folder}' stands outside of the study", file=place / STUDY, hint=hint
             )
-    return list(dict.fromkeys([*found, *study.judgings]))
+    return found
 
 
 def _evaluations(place: Path) -> list[Path]:
@@ -193,9 +190,9 @@ def _copy(source: Path, target: Path) -> None:
     shutil.copyfile(source, target)
 
 
-def _other(shown: Path, report: Path) -> bool:
+def _other(shown: Path, derived: Path) -> bool:
     """Whether a table that colleagues may have seen says something else than the bundle's."""
-    return shown.is_file() and shown.read_bytes() != (report / shown.name).read_bytes()
+    return shown.is_file() and shown.read_bytes() != derived.read_bytes()
 
 
 def _warn_of_home(root: Path) -> None:

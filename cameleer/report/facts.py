@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cameleer.core.files import to_json
+from cameleer.core.artifact import MANIFEST
+from cameleer.core.files import read_json, to_json
 from cameleer.report.analysis import Analysis, Matrix, powers
-from cameleer.report.tables import source_facts
 from cameleer.report.words import MISSING, counted, p_value, points, signed
 from cameleer.results.store import Cell, Evaluation, Study
 
@@ -30,12 +30,14 @@ TRAINING = {
 
 @dataclass(frozen=True)
 class Table:
-    """A table of text. The first column heads its rows; `texts` names columns that hold words."""
+    """A table of text. The first column heads its rows; `texts` names columns that hold words;
+    strong: cells, (row, column), that are set off."""
 
     caption: str
     head: list[str]
     rows: list[list[str]]
     texts: tuple[str, ...] = ()
+    strong: frozenset[tuple[int, int]] = frozenset()
 
 
 def number(value: Any) -> str:
@@ -57,6 +59,34 @@ def duration(seconds: float | None) -> str:
         return f"{seconds:.1f} s"
     minutes = round(seconds / 60)
     return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min"
+
+
+def source_facts(study: Study) -> tuple[list[str], list[tuple[str, str, dict[str, Any]]]]:
+    """(names of the facts, (mixture, source, facts) of each source of each mixture).
+
+    From the manifests of the mixtures and, for supervised tokens, of the first training with each;
+    of a mixture not built yet there is only what study.json declares.
+    """
+    facts: list[tuple[str, str, dict[str, Any]]] = []
+    for mixture, declared in study.mixtures.items():
+        cells = [cell for cell in study.cells if cell.mixture == mixture]
+        built = next((cell.mix for cell in cells if cell.mix), None)
+        sources = read_json(built / MANIFEST)["outcome"].get("sources") if built else None
+        if not sources:
+            sources = {name: {"declared": count} for name, count in declared.items()}
+        train = next((cell.train for cell in cells if cell.train), None)
+        counts = (train.outcome.get("counts") or {}) if train else {}
+        for name, values in sources.items():
+            tokens = counts.get(f"supervised: {name}")
+            learned = {"supervised_tokens": tokens} if tokens else {}
+            facts.append((mixture, name, {**values, **learned}))
+    simple = [
+        key
+        for _, _, values in facts
+        for key, value in values.items()
+        if isinstance(value, int | float | str)
+    ]
+    return list(dict.fromkeys(simple)), facts
 
 
 def data_table(study: Study) -> Table:

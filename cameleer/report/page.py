@@ -1,14 +1,20 @@
-"""The report: one HTML page that needs nothing else, and its numbers as Markdown and CSV."""
+"""The report: one HTML page that needs nothing else, and its tables and figures as files.
+
+REPORT/report.html  the page
+REPORT/tables/      Markdown, LaTeX and CSV (see tables)
+REPORT/figures/     SVG and PNG
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import cameleer
-from cameleer.core.drawing import Drawing
+from cameleer.core.drawing import Drawing, png
 from cameleer.core.files import replacing
 from cameleer.core.page import page_template
 from cameleer.report import facts, figures, words
@@ -16,7 +22,7 @@ from cameleer.report.analysis import AVERAGE, Analysis, Score, analyse
 from cameleer.report.answers import questions
 from cameleer.report.beside import beside_table
 from cameleer.report.opinions_page import study_content
-from cameleer.report.tables import write_tables
+from cameleer.report.tables import analysis_sheets, write_tables
 from cameleer.results.judged import Judged
 from cameleer.results.store import Study, read_study
 
@@ -29,7 +35,7 @@ def write_report(
     judged: Judged | None = None,
     same: Mapping[str, str] | None = None,
 ) -> Path:
-    """Write report.html, table.md, table.csv, differences.csv and data.csv into `out`.
+    """Write report.html, and below `out` the tables and figures.
 
     judged: what judges and people said of the study's models, besides its own judges; same: the
     study's names of models that they called otherwise. Returns the page. Of the study its results
@@ -37,7 +43,9 @@ def write_report(
     missing. Raises UserError where the results are broken.
     """
     analysis = analyse(read_study(study_folder))
-    write_tables(analysis, out)
+    write_tables(analysis_sheets(analysis), out / "tables")
+    drawn = _figures(analysis)
+    _write_figures(drawn, out / "figures")
     page = out / "report.html"
     shown = page_template(
         HERE / "page.html.jinja",
@@ -47,7 +55,7 @@ def write_report(
     )
     judged = _all_judged(analysis.study, judged)
     joined = study_content(analysis, judged, same or {}) if judged.judgements else None
-    html = shown.render(**_content(analysis, out), joined=joined)
+    html = shown.render(**_content(analysis, out), figures=drawn, joined=joined)
     with replacing(page) as handle:
         handle.write(html)
     return page
@@ -69,7 +77,6 @@ def _content(analysis: Analysis, out: Path) -> dict[str, Any]:
         "beside": beside_table(analysis) if study.published and not study.generated else None,
         "differences": facts.difference_table(analysis),
         "powers": facts.power_table(analysis),
-        "figures": _figures(analysis),
         "data": facts.data_table(study),
         "questions": [
             (matrix, name, questions(matrix, name))
@@ -97,16 +104,37 @@ def _all_judged(study: Study, given: Judged | None) -> Judged:
     return judged
 
 
-def _figures(analysis: Analysis) -> list[Drawing]:
-    drawn = []
-    for number, matrix in enumerate(analysis.matrices):
+def _figures(analysis: Analysis) -> dict[str, Drawing]:
+    """The drawings by the names of their files."""
+    bases = unlike([matrix.base for matrix in analysis.matrices])
+    drawn: dict[str, Drawing | None] = {}
+    for matrix in analysis.matrices:
         cells = [cell for cell in analysis.study.cells if cell.base == matrix.base]
-        drawn += [
-            figures.heat_map(matrix, f"heat{number}"),
-            figures.bars(matrix, f"bars{number}"),
-            figures.curves(cells, matrix.base, f"curves{number}"),
-        ]
-    return [figure for figure in drawn if figure]
+        end = f"-{bases[matrix.base]}" if len(bases) > 1 else ""
+        drawn[f"differences{end}"] = figures.heat_map(matrix, f"differences{end}")
+        drawn[f"scores{end}"] = figures.bars(matrix, f"scores{end}")
+        drawn[f"losses{end}"] = figures.curves(cells, matrix.base, f"losses{end}")
+    return {name: drawing for name, drawing in drawn.items() if drawing}
+
+
+def unlike(names: Sequence[str]) -> dict[str, str]:
+    """For each name one that a file may bear, no two the same."""
+    found: dict[str, str] = {}
+    for name in names:
+        plain = own = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip(".-") or "model"
+        number = 2
+        while own in found.values():
+            own, number = f"{plain}-{number}", number + 1
+        found[name] = own
+    return found
+
+
+def _write_figures(drawn: Mapping[str, Drawing], folder: Path) -> None:
+    for name, drawing in drawn.items():
+        with replacing(folder / f"{name}.svg") as handle:
+            handle.write(drawing.svg)
+        with replacing(folder / f"{name}.png", "wb") as handle:
+            handle.write(png(drawing.svg))
 
 
 def _link(score: Score, out: Path) -> str:

@@ -7,13 +7,13 @@ TABLES/data.*         what each source gave to each mixture
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cameleer.core.csv_rows import write_csv
 from cameleer.core.files import replacing
 from cameleer.report.analysis import Analysis, Matrix, Row
 from cameleer.report.facts import Table, data_table, difference_table, source_facts
@@ -29,7 +29,8 @@ LATEX = str.maketrans(
         "<": r"\textless{}",
         ">": r"\textgreater{}",
         "|": r"\textbar{}",
-        "[": "{[}",  # after the end of a row it would open an option
+        "[": "{[}",  # after the end of a row these two would be part of its command
+        "*": "{*}",
         "−": "$-$",
         "–": "--",
         "…": r"\ldots{}",
@@ -66,9 +67,7 @@ def write_tables(sheets: Sequence[Sheet], folder: Path) -> None:
         with replacing(folder / f"{sheet.name}.tex") as handle:
             labels = [f"{sheet.name}-{n}" if n > 1 else sheet.name for n in _count(sheet.shown)]
             handle.write("\n".join(map(latex, sheet.shown, labels)))
-        with replacing(folder / f"{sheet.name}.csv") as handle:
-            writer = csv.writer(handle, lineterminator="\n")
-            writer.writerows([sheet.head, *sheet.rows])
+        write_csv(folder / f"{sheet.name}.csv", sheet.head, sheet.rows)
 
 
 def _count(tables: Sequence[Table]) -> range:

@@ -186,7 +186,7 @@ def test_a_bundle_holds_all_but_weights_and_data_and_verifies(made: Path) -> Non
     there = {path.relative_to(made).as_posix() for path in made.rglob("*") if path.is_file()}
     assert there == {*index["files"], "bundle.json"}
     expected = {"study.json", "eval/m-gsm/samples.jsonl", "train/m/manifest.json"}
-    assert expected | {"report/table.csv", "report/report.html"} <= there
+    assert expected | {"report/tables/scores.csv", "report/report.html"} <= there
     found = verify_bundle(made, bundling.derive())
     assert not found.problems
     assert found.files == len(index["files"])
@@ -220,7 +220,7 @@ def test_a_sample_that_scored_otherwise_moves_scores_and_tables(bundle: Path) ->
     edit(bundle / "eval/m-gsm/samples.jsonl", '"score": 0.0', '"score": 1.0')
     rehash(bundle)
     files = {one.split(": ")[0] for one in problems(bundle)}
-    tables = {f"report/{name}" for name in ("table.csv", "table.md", "differences.csv")}
+    tables = {f"report/tables/{name}" for name in ("scores.csv", "scores.md", "differences.csv")}
     assert tables | {"eval/m-gsm/scores.json", "report/report.html"} <= files
 
 
@@ -229,7 +229,9 @@ def test_one_byte_of_an_output_is_a_changed_file(bundle: Path) -> None:
     assert problems(bundle)[0].startswith("eval/base-gsm/samples.jsonl: its bytes were changed")
 
 
-@pytest.mark.parametrize("name", ["report/table.csv", "report/differences.csv", "report/table.md"])
+@pytest.mark.parametrize(
+    "name", ["report/tables/scores.csv", "report/tables/differences.csv", "report/tables/scores.md"]
+)
 def test_a_digit_of_a_table_is_named_with_its_line(bundle: Path, name: str) -> None:
     lines = (bundle / name).read_text().split("\n")
     where = max(index for index, line in enumerate(lines) if "0" in line)
@@ -325,12 +327,12 @@ def test_what_does_not_follow_from_its_samples_is_not_bundled(
 
 def test_older_tables_are_told_and_written_anew(small_study: Path, tmp_path: Path) -> None:
     study = Path(shutil.copytree(small_study, tmp_path / "study"))
-    (study / "report").mkdir()
-    (study / "report/table.csv").write_text("old")
+    (study / "report/tables").mkdir(parents=True)
+    (study / "report/tables/scores.csv").write_text("old")
     yaml = tmp_path / "study.yaml"
     yaml.write_text("name: camels\n")
     done = make_bundle(study, tmp_path / "out", bundling.derive(), added=[yaml])
-    assert done.stale == ["table.csv"]
+    assert done.stale == ["tables/scores.csv"]
     assert (done.path / "added/study.yaml").read_text() == "name: camels\n"
     with pytest.raises(UserError, match="is there already"):
         make_bundle(study, tmp_path / "out", bundling.derive())

@@ -46,8 +46,8 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 
 
 def test_table_and_differences_are_those_of_the_samples(report: Path, study_folder: Path) -> None:
-    table = {row["mixture"]: row for row in read_csv(report.with_name("table.csv"))}
-    rows = read_csv(report.with_name("differences.csv"))
+    table = {row["mixture"]: row for row in read_csv(report.with_name("tables") / "scores.csv")}
+    rows = read_csv(report.with_name("tables") / "differences.csv")
     assert len(table) == 7
     assert len(rows) == 6 * 3 + 6
     for mixture, row in table.items():
@@ -74,7 +74,7 @@ def test_the_page_shows_the_numbers_of_the_table(report: Path) -> None:
     shown = re.findall(r'class="value"[^>]*>([^<]+)<', html)
     expected = [
         f"{100 * float(row[name]):.1f}"
-        for row in read_csv(report.with_name("table.csv"))
+        for row in read_csv(report.with_name("tables") / "scores.csv")
         for name in ("mmlu:0-shot", "gsm:cot", "tydiqa:gold", "average")
     ]
     assert shown == expected
@@ -82,9 +82,9 @@ def test_the_page_shows_the_numbers_of_the_table(report: Path) -> None:
 
 def test_every_value_links_to_samples_that_are_there(page: Page, report: Path) -> None:
     links = [attrs["href"] for tag, attrs in page.elements if tag == "a"]
-    samples = [link for link in links if link and not link.startswith("#")]
-    assert len(samples) == 7 * 3
-    assert all((report.parent / link).is_file() for link in samples)
+    files = [link for link in links if link and not link.startswith("#")]
+    assert sum(link.endswith("samples.jsonl") for link in files) == 7 * 3
+    assert all((report.parent / link).is_file() for link in files)
 
 
 def test_nothing_outside_the_page_is_asked_for(report: Path) -> None:
@@ -162,13 +162,13 @@ def test_unfinished_and_failed_cells_are_missing_never_zero(
     (tmp_path / "study.json").write_text(json.dumps(record))
     out = tmp_path / "report"
     text = Page(write_report(study, out).read_text()).text
-    table = {row["mixture"]: row for row in read_csv(out / "table.csv")}
+    table = {row["mixture"]: row for row in read_csv(out / "tables/scores.csv")}
     assert table["dolly"]["gsm:cot"] == table["dolly"]["average"] == table["code"]["gsm:cot"] == ""
     assert table["dolly"]["mmlu:0-shot"] != ""
     assert "Unfinished: smollm2-135m · dolly, seed 1: gsm:cot." in text
     assert "Failed: smollm2-135m · code, seed 1: out of <memory>" in text
     assert "Not finished, and left out above: dolly on gsm:cot; code on" in text
-    assert "| code | – | – | – | – |" in (out / "table.md").read_text()
+    assert "| code | – | – | – | – |" in (out / "tables/scores.md").read_text()
 
 
 def test_a_study_with_nothing_evaluated_still_has_a_page(make_study: Make, tmp_path: Path) -> None:
@@ -233,7 +233,7 @@ def test_where_lower_is_better_the_lowest_leads_and_a_fall_is_a_gain(
     )
     html = write_report(study, tmp_path / "report").read_text()
     assert 'title="lower is better">↓' in html
-    assert "▼ +" in (tmp_path / "report" / "table.md").read_text()
+    assert "▼ +" in (tmp_path / "report/tables/scores.md").read_text()
 
 
 @pytest.mark.parametrize("benchmarks", [["gsm:cot", "mmlu:0-shot", "tydiqa:gold"], ["gsm:cot"]])
@@ -258,7 +258,7 @@ def test_bases_and_seeds(make_study: Make, tmp_path: Path) -> None:
     assert "one seed" not in page.text
     (row,) = [
         row
-        for row in read_csv(tmp_path / "report/table.csv")
+        for row in read_csv(tmp_path / "report/tables/scores.csv")
         if (row["base"], row["mixture"]) == ("a", "flan")
     ]
     means = []
@@ -303,7 +303,7 @@ def test_importing_the_report_loads_nothing_heavy() -> None:
 
 
 def test_data_csv_holds_every_source(report: Path) -> None:
-    rows: list[dict[str, Any]] = read_csv(report.with_name("data.csv"))
+    rows: list[dict[str, Any]] = read_csv(report.with_name("tables") / "data.csv")
     found = [row for row in rows if row["mixture"] == "human-mix"]
     assert [row["source"] for row in found] == ["flan_v2", "dolly", "oasst1"]
     assert [row["taken"] for row in found] == ["700", "600", "700"]

@@ -130,10 +130,10 @@ def test_an_engine_of_another_package_answers_and_others_stand_beside(
     forms = [row["format"] for row in map(scores_of(folder), cells)]
     assert forms == ["plain", "chat", "chat", "chat"]
     # In the report the references have rows, without a difference to the base.
-    with (folder / "report/table.csv").open(newline="") as handle:
+    with (folder / "report/tables/scores.csv").open(newline="") as handle:
         table = {row["mixture"]: row["gsm:cot n"] for row in csv.DictReader(handle)}
     assert table == {"": "10", "cot": "10", "old-words": "10", "polly": "10"}
-    with (folder / "report/differences.csv").open(newline="") as handle:
+    with (folder / "report/tables/differences.csv").open(newline="") as handle:
         assert [row["mixture"] for row in csv.DictReader(handle)] == ["cot"]
     assert "old-words (Recorded in May), polly" in page.read_text()
     assert [row["model"] for row in status(study, folder)["models"]][2:] == ["old-words", "polly"]

@@ -40,6 +40,7 @@ def untimed(value: Any) -> Any:
     if isinstance(value, dict):
         times = {"seconds", "tokens_per_second", "finished", "peak_memory_gib"}
         times |= {"mfu", "memory_gib", "seconds_left", "planned"}
+        times |= {"files", "seal"}  # hashes of files that hold times
         return {k: untimed(v) for k, v in value.items() if k not in times}
     return value
 
@@ -96,7 +97,7 @@ def test_a_study_from_nothing(unbroken: Path) -> None:
             rows = records(folder / "samples.jsonl")
             assert scores["n"] == len(rows) == {"mmlu:0-shot": 12, "gsm:cot": 10}[label]
             assert scores["value"] == pytest.approx(sum(r["score"] for r in rows) / len(rows))
-    with (unbroken / "report/table.csv").open(newline="") as handle:
+    with (unbroken / "report/tables/scores.csv").open(newline="") as handle:
         table = list(csv.DictReader(handle))
     assert [(row["base"], row["mixture"]) for row in table] == [
         ("random", ""),
@@ -149,7 +150,7 @@ def test_full_and_lora_side_by_side(declare: Declare, tmp_path: Path) -> None:
     code = [{"name": "code", "parts": [{"source": "code_alpaca", "count": 8}]}]
     folder = tmp_path / "ways"
     page = run(declare(methods=ways, mixtures=code, benchmarks=["gsm:cot"]), folder).read_text()
-    with (folder / "report/table.csv").open(newline="") as handle:
+    with (folder / "report/tables/scores.csv").open(newline="") as handle:
         rows = [row["mixture"] for row in csv.DictReader(handle)]
     assert rows == ["", "code (full)", "code (lora)"]
     assert "code (lora)" in page
