@@ -26,11 +26,12 @@ import cameleer
 from cameleer.core.console import note
 from cameleer.core.cores import cores
 from cameleer.core.errors import UserError
-from cameleer.core.files import read_json, sha256_tree, write_json
+from cameleer.core.files import read_json, sha256_file, sha256_tree, write_json
 
 PATIENCE = 2.0  # seconds
 MANIFEST, BEGUN = "manifest.json", "begun.json"
 SCRATCH = "scratch"
+WEIGHTS = {".safetensors", ".bin", ".pt", ".pth", ".gguf", ".ckpt"}
 VERSIONED = ("torch", "transformers", "tokenizers", "peft", "numpy", "scipy")
 
 
@@ -41,8 +42,51 @@ def fingerprint(kind: str, config: Any, inputs: Mapping[str, str]) -> str:
 
 
 def fingerprint_of(path: Path) -> str:
-    """Fingerprint of an input: of a finished stage its own, of anything else its contents."""
-    return _stated(path / MANIFEST) or sha256_tree(path)
+    """Fingerprint of an input: of a finished stage its own, of anything else its contents.
+
+    Raises UserError if the stage's files were changed since (see `require_unchanged`).
+    """
+    stated = _stated(path / MANIFEST)
+    if stated is not None:
+        require_unchanged(path)
+    return stated or sha256_tree(path)
+
+
+def require_unchanged(folder: Path, weights: bool = False) -> None:
+    """Raise UserError if a finished stage's files are not those that it wrote.
+
+    Sizes are compared and hashes; of weights, which take long to read, the hash only if `weights`.
+    Files added since are not looked at. A manifest without a seal is of a version that kept none.
+    """
+    manifest = read_json(folder / MANIFEST)
+    if "seal" not in manifest:
+        return
+    hint = f"put it back, or remove {folder} and give the command again that made it"
+    if manifest["seal"] != seal(manifest):
+        raise UserError(
+            "was changed after the work was finished", file=folder / MANIFEST, hint=hint
+        )
+    for name, facts in manifest["files"].items():
+        file = folder / name
+        if not file.is_file():
+            raise UserError(
+                "is missing, and was there when the work was finished", file=file, hint=hint
+            )
+        size, read = file.stat().st_size, weights or file.suffix not in WEIGHTS
+        if size != facts["bytes"] or (read and sha256_file(file) != facts["sha256"]):
+            raise UserError("was changed after the work was finished", file=file, hint=hint)
+
+
+def seal(manifest: Mapping[str, Any]) -> str:
+    """Hex SHA-256 of all else in a manifest: who edits it by hand is found out."""
+    facts = {name: value for name, value in manifest.items() if name != "seal"}
+    facts = json.loads(json.dumps(facts))  # as who reads the file finds it: all keys are text
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def file_facts(file: Path) -> dict[str, Any]:
+    """A file's size in bytes, and its hash."""
+    return {"bytes": file.stat().st_size, "sha256": sha256_file(file)}
 
 
 def _stated(file: Path) -> str | None:
@@ -88,9 +132,11 @@ class Stage:
         """Do the work unless it is done; returns whether anything was done.
 
         `work` gets the partial folder, which may hold what an earlier, killed call left there, and
-        returns the outcome for the manifest. Raises UserError if the folder holds something else.
+        returns the outcome for the manifest. Raises UserError if the folder holds something else,
+        or if what it holds was changed since it was finished.
         """
         if self.done():
+            require_unchanged(self.folder)
             return False
         with disk_full_named(self.folder):
             self._require_free()
@@ -139,8 +185,17 @@ class Stage:
             "seconds": round(time.time() - start, 3),
             "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "environment": environment(),
+            "files": self._files(),
         }
-        write_json(self.partial / MANIFEST, manifest)
+        write_json(self.partial / MANIFEST, manifest | {"seal": seal(manifest)})
+
+    def _files(self) -> dict[str, dict[str, Any]]:
+        """Size and hash of every file that the work wrote and that stays, by name."""
+        return {
+            file.relative_to(self.partial).as_posix(): file_facts(file)
+            for file in sorted(self.partial.rglob("*"))
+            if file.is_file() and not _passing(file.relative_to(self.partial))
+        }
 
     def _hand_over(self) -> None:
         if (self.partial / SCRATCH).exists():
@@ -149,6 +204,12 @@ class Stage:
         self.partial.rename(self.folder)
         # Not before: who finds the lock gone would take a finished folder for one left by a kill.
         (self.folder / ".lock").unlink(missing_ok=True)
+
+
+def _passing(name: Path) -> bool:
+    """Whether a file of a partial folder is gone, or another, when the work is finished."""
+    hidden = any(part.startswith(".") for part in name.parts)
+    return hidden or name.parts[0] == SCRATCH or str(name) in (BEGUN, MANIFEST)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from cameleer.core.artifact import MANIFEST
+from cameleer.core.artifact import MANIFEST, require_unchanged
 from cameleer.core.errors import UserError
 from cameleer.core.files import read_json
 from cameleer.core.jsonl import read_jsonl
@@ -168,6 +168,20 @@ class Study:
     def of(self, base: str, mixture: str | None) -> list[Cell]:
         """The cells of a base and a mixture, one for each seed."""
         return [cell for cell in self.cells if (cell.base, cell.mixture) == (base, mixture)]
+
+    def stages(self) -> list[Path]:
+        """The folders of all finished stages, each once."""
+        found: list[Path] = []
+        for cell in self.cells:
+            found += [cell.mix] if cell.mix else []
+            found += [cell.train.folder] if cell.train else []
+            found += [run.folder for run in cell.evals.values()]
+        return list(dict.fromkeys([*found, *self.judgings]))
+
+    def require_unchanged(self, weights: bool = False) -> None:
+        """Raise UserError if a stage's files are not those that it wrote; weights: of them too."""
+        for folder in self.stages():
+            require_unchanged(folder, weights)
 
 
 def read_study(folder: Path) -> Study:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import json
 import multiprocessing
 import time
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from cameleer.core.artifact import Stage, fingerprint, fingerprint_of
+from cameleer.core.artifact import Stage, fingerprint, fingerprint_of, require_unchanged
 from cameleer.core.errors import UserError
 from cameleer.core.files import sha256_tree
 
@@ -285,3 +286,71 @@ def test_fingerprints(tmp_path: Path) -> None:
     assert len({base, *others}) == 5
     (tmp_path / "a.txt").write_text("a")
     assert fingerprint_of(tmp_path / "a.txt") == sha256_tree(tmp_path / "a.txt")
+
+
+def write_a_model(partial: Path) -> dict[str, Any]:
+    (partial / "model.safetensors").write_bytes(b"0123")
+    (partial / "more").mkdir()
+    (partial / "more" / "samples.jsonl").write_text("{}\n")
+    (partial / "scratch").mkdir()
+    (partial / "scratch" / "state").write_text("")
+    return {"counts": {10: 1, 9: 2}, "sizes": (1, 2)}
+
+
+def test_a_manifest_holds_size_and_hash_of_what_stays(tmp_path: Path) -> None:
+    one = stage(tmp_path / "out")
+    one.run(write_a_model)
+    files = json.loads((one.folder / "manifest.json").read_text())["files"]
+    assert files["model.safetensors"] == {
+        "bytes": 4,
+        "sha256": hashlib.sha256(b"0123").hexdigest(),
+    }
+    assert set(files) == {"model.safetensors", "more/samples.jsonl"}
+    (one.folder / "README.md").write_text("added later")
+    require_unchanged(one.folder, weights=True)
+    assert not one.run(refuse)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("more/samples.jsonl", "[]\n", "samples.jsonl: was changed after the work was finished"),
+        ("model.safetensors", "012", "model.safetensors: was changed after"),  # another size
+        ("more/samples.jsonl", None, "samples.jsonl: is missing, and was there"),
+        ("manifest.json", "another outcome", "manifest.json: was changed after the work"),
+    ],
+)
+def test_an_edited_result_is_not_taken_for_a_finished_one(
+    tmp_path: Path, name: str, text: str | None, told: str
+) -> None:
+    one = stage(tmp_path / "out")
+    one.run(write_a_model)
+    file = one.folder / name
+    if text is None:
+        file.unlink()
+    elif name == "manifest.json":
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"outcome": {"score": 1.0}}))
+    else:
+        file.write_text(text)
+    for use in (lambda: one.run(refuse), lambda: fingerprint_of(one.folder)):
+        with pytest.raises(UserError, match=told):
+            use()
+
+
+def test_weights_of_the_same_size_are_read_where_it_is_asked(tmp_path: Path) -> None:
+    one = stage(tmp_path / "out")
+    one.run(write_a_model)
+    (one.folder / "model.safetensors").write_bytes(b"0124")
+    require_unchanged(one.folder)
+    with pytest.raises(UserError, match=r"model.safetensors: was changed .*remove .*out and give"):
+        require_unchanged(one.folder, weights=True)
+
+
+def test_a_manifest_without_a_seal_says_nothing_of_files(tmp_path: Path) -> None:
+    one = stage(tmp_path / "out")
+    one.run(write_a_file)
+    manifest = one.folder / "manifest.json"
+    facts = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps({k: v for k, v in facts.items() if k not in ("files", "seal")}))
+    (one.folder / "result.txt").write_text("43")
+    assert not one.run(refuse)
