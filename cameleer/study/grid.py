@@ -100,6 +100,8 @@ class Grid:
         self.bases = {base.name: model_folder(base.model) for base in study.bases}
         self.prints = {name: model_fingerprint(path) for name, path in self.bases.items()}
         self.works = [self._work(cell) for cell in cells(study)]
+        self.touched: dict[str, Stage] = {}
+        """By mixture, which test items it holds; put here when it has been searched."""
 
     def _mix(self, mixture: MixConfig) -> Stage:
         folder = self.folder / "mix" / mixture.name
@@ -162,7 +164,11 @@ class Grid:
             "bases": [{"name": base.name, "about": base.about} for base in study.bases],
             "references": [{"name": one.name, "about": one.about} for one in study.references],
             "mixtures": [
-                {"name": row_name(mixture, method), "sources": self._sources(mixture)}
+                {
+                    "name": row_name(mixture, method),
+                    "sources": self._sources(mixture),
+                    "touched": relative(self.touched.get(mixture.name)),
+                }
                 for mixture, method in itertools.product(study.mixtures, study.ways())
             ],
             "benchmarks": [label_of(spec) for spec in study.benchmarks],

@@ -202,6 +202,8 @@ class Study(Config):
     allow_code_execution: whether benchmarks may run code that models wrote, in the sandbox; where
     the file doesn't say, the user is asked.
     published: whether the report shows the paper's models beside, where benchmarks are the paper's.
+    overlap: whether test items are looked for in the mixtures, so that scores on those that a
+    mixture holds can be told from scores on the others.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9._-]+$")
@@ -221,6 +223,7 @@ class Study(Config):
     judges: list[StudyJudge] = Field(default_factory=list)
     allow_code_execution: bool | None = None
     published: bool = True
+    overlap: bool = True
 
     @field_validator("benchmarks", mode="before")
     @classmethod
