@@ -139,6 +139,7 @@ class Study:
     finished; unjudged: why the others failed, by judge and model. generated: whether the questions
     are a miniature world's; published: whether published models may be shown beside. methods: the
     ways of training that are set side by side, if any; parameters: of bases, as far as known.
+    touched: by mixture, the folder that says which test items it holds (see results.touched).
     """
 
     folder: Path
@@ -156,6 +157,7 @@ class Study:
     published: bool = True
     methods: list[str] = field(default_factory=list)
     parameters: dict[str, int] = field(default_factory=dict)
+    touched: dict[str, Path] = field(default_factory=dict)
 
     @property
     def ways(self) -> dict[str, list[str]]:
@@ -176,7 +178,7 @@ class Study:
             found += [cell.mix] if cell.mix else []
             found += [cell.train.folder] if cell.train else []
             found += [run.folder for run in cell.evals.values()]
-        return list(dict.fromkeys([*found, *self.judgings]))
+        return list(dict.fromkeys([*found, *self.judgings, *self.touched.values()]))
 
     def require_unchanged(self, weights: bool = False) -> None:
         """Raise UserError if a stage's files are not those that it wrote; weights: of them too."""
@@ -217,6 +219,11 @@ def read_study(folder: Path) -> Study:
             methods=[method["name"] for method in declared.get("methods") or []],
             parameters={
                 base["name"]: base["parameters"] for base in record["bases"] if "parameters" in base
+            },
+            touched={
+                mix["name"]: found
+                for mix in record["mixtures"]
+                if (found := _finished(folder, mix.get("touched")))
             },
         )
     except KeyError as error:
