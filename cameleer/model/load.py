@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import torch
 
 Precision = Literal["auto", "bf16", "fp32"]
-HUB_FILES = ["*.json", "*.safetensors", "tokenizer*", "*.model", "*.jinja", "*.txt"]
+HUB_FILES = ["*.json", "*.safetensors", "tokenizer*", "*.model", "*.jinja", "*.txt", "README.md"]
 
 
 def model_folder(model: str) -> Path:

@@ -140,6 +140,8 @@ class Study:
     are a miniature world's; published: whether published models may be shown beside. methods: the
     ways of training that are set side by side, if any; parameters: of bases, as far as known.
     touched: by mixture, the folder that says which test items it holds (see results.touched).
+    licences: of bases and benchmarks, each with `name`, `kind`, `licence` and what it `asks`;
+    declared: the study's file, as far as it was said.
     """
 
     folder: Path
@@ -158,6 +160,8 @@ class Study:
     methods: list[str] = field(default_factory=list)
     parameters: dict[str, int] = field(default_factory=dict)
     touched: dict[str, Path] = field(default_factory=dict)
+    licences: list[dict[str, str]] = field(default_factory=list)
+    declared: dict[str, Any] = field(default_factory=dict)
 
     @property
     def ways(self) -> dict[str, list[str]]:
@@ -216,6 +220,8 @@ def read_study(folder: Path) -> Study:
             unjudged=dict(record.get("unjudged") or {}),
             generated=_generated(declared),
             published=declared.get("published") is not False,
+            licences=list(record.get("licences") or []),
+            declared=record.get("declared") or declared,
             methods=[method["name"] for method in declared.get("methods") or []],
             parameters={
                 base["name"]: base["parameters"] for base in record["bases"] if "parameters" in base

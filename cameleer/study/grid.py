@@ -18,6 +18,7 @@ from cameleer.engines.registry import Chosen
 from cameleer.evals.asking import EvalSpec
 from cameleer.evals.runner import eval_stage
 from cameleer.model.load import load_tokenizer, model_fingerprint, model_folder
+from cameleer.study.licences import licences
 from cameleer.study.study import Base, Method, Reference, Study, label_of, row_name
 from cameleer.train.config import TrainConfig
 
@@ -185,7 +186,9 @@ class Grid:
                 }
                 for work in self.works
             ],
+            "licences": licences(study, self.bases),
             "study": study.model_dump(mode="json"),
+            "declared": study.model_dump(mode="json", exclude_unset=True),
         }
 
     def _sources(self, mixture: MixConfig) -> dict[str, int]:
