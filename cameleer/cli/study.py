@@ -57,7 +57,7 @@ def study_run(
     Example: `cameleer study run studies/quickstart.yaml`
     """
     from cameleer.evals.consent import allow_code, told
-    from cameleer.study.local import run_study
+    from cameleer.study.run import run_study
 
     read, folder = _study(file, overrides, output)
     labels = [spec.benchmark for spec in read.benchmarks]

@@ -82,13 +82,14 @@ class Ticker:
         self.what, self.total, self.count, self.bar = what, total, done, bar
         self.shown = decimal if in_bytes else str
         self.first, self.start = done, time.monotonic()
-        self.said = self.start
+        self.said, self.info = self.start, ""
         if bar is not None:
             self.task = bar.add_task(what, total=total, completed=done, info="")
 
     def advance(self, amount: int = 1, info: str = "") -> None:
         """Count `amount` more; `info` is a short text such as a loss or a rate."""
         self.count += amount
+        self.info = info
         if self.bar is not None:
             pace = "" if self.shown is decimal else f"{self._rate(time.monotonic()):.3g}/s"
             self.bar.update(self.task, completed=self.count, info=f"{pace} {info}".strip())
@@ -110,9 +111,20 @@ class Ticker:
         pace = "" if self.shown is decimal else f", {rate:.3g}/s"
         return f"{self.shown(self.count)}/{self.shown(self.total)}{pace}, {left:.0f} s left"
 
+    def facts(self) -> dict[str, Any]:
+        """What is done of how much, units a second, seconds left and the text beside, for others
+        to show."""
+        rate = self._rate(time.monotonic())
+        left = (self.total - self.count) / rate if self.total and rate else None
+        told = {"what": self.what, "done": self.count, "total": self.total, "info": self.info}
+        return {**told, "rate": round(rate, 4), "seconds_left": left and round(left)}
+
     def _rate(self, now: float) -> float:
         """Units a second, of what was done since the start."""
         return (self.count - self.first) / max(now - self.start, 1e-9)
+
+
+under_way: list[Ticker] = []  # of this process, the innermost last
 
 
 @contextmanager
@@ -122,7 +134,19 @@ def progress(
     """A progress bar named `what` over `total` units of which `done` were there before.
 
     total: None while it is not known; in_bytes: the units are bytes, shown as sizes with a rate.
+    Meanwhile it stands in `under_way`.
     """
+    with _progress(what, total, done, in_bytes) as ticker:
+        under_way.append(ticker)
+        try:
+            yield ticker
+        finally:
+            under_way.remove(ticker)
+
+
+@contextmanager
+def _progress(what: str, total: int | None, done: int, in_bytes: bool) -> Iterator[Ticker]:
+    """The bar of `progress` on a terminal; elsewhere lines now and then."""
     if not err.is_terminal:
         yield Ticker(what, total, done, None, in_bytes)
         return

@@ -5,15 +5,24 @@ Each is a process of its own. It dies with us: a study that is killed leaves not
 
 from __future__ import annotations
 
+import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from pathlib import Path
 
 from cameleer.core.console import warn
+from cameleer.core.cores import cores
 from cameleer.core.errors import UserError
-from cameleer.study.apart import HEAVY, Apart, End, Job, Place
+from cameleer.engines.registry import engine_named
+from cameleer.model.devices import threads_and_gpus
+from cameleer.study.apart import HEAVY, Apart, End, Job, Place, asked_apart
+from cameleer.study.memory import available, held_by
+from cameleer.study.study import Study
 from cameleer.study.tasks import Task
+
+GPUS = ("nvidia[0-9]*", "kfd")  # in /dev; where none is, torch need not be asked
 
 
 @dataclass(frozen=True)
@@ -35,12 +44,44 @@ class Share:
     threads: int | None = None
 
 
+def this_machine(study: Study) -> Local:
+    """The executor of this machine for a study: each task gets the GPUs that the study says, where
+    there are any, with their share of the cores; else its threads, or all cores."""
+    spec, all_cores = study.executor, cores()
+    gpus = visible_gpus()
+    own = all_cores
+    if gpus:
+        own = max(1, all_cores * spec.gpus_per_stage // len(gpus))
+    shared = study.threads or own
+    alone = not gpus and 2 * shared > all_cores
+
+    def share(task: Task) -> Share:
+        memory = 0.0 if alone else held_by(task, bool(gpus))
+        if not task.computes:
+            return Share(memory=memory)
+        threads = own if gpus and study.threads is None else study.threads
+        return Share(shared, spec.gpus_per_stage if gpus else 0, memory, threads)
+
+    memory = spec.memory * 2**30 if spec.memory else available()
+    preload = [*HEAVY, engine_named(study.engine.engine).__name__]
+    return Local(Machine(all_cores, gpus, memory), share, spec.workers, preload)
+
+
+def visible_gpus() -> tuple[str, ...]:
+    """The GPUs that torch sees, by the names that CUDA_VISIBLE_DEVICES has for them."""
+    if not any(next(Path("/dev").glob(one), None) for one in GPUS):
+        return ()
+    _, count = asked_apart(threads_and_gpus)
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return tuple(named.split(",") if named else map(str, range(count)))[:count]
+
+
 class Local:
     """The executor of one machine.
 
     share: what a task takes. Whatever it takes, a task may run alone; beside others, if all of them
-    fit together. Of tasks for which a server works, one runs at a time: its limits are those of one
-    command.
+    fit together. One that was killed is tried again alone: memory may have been short. Of those for
+    which a server works, one runs at a time: its limits are those of one command.
     """
 
     def __init__(
@@ -53,6 +94,7 @@ class Local:
         self.machine, self.share, self.workers, self.preload = machine, share, workers, preload
         self.running: dict[str, tuple[Task, Apart]] = {}
         self.shares: dict[str, Share] = {}
+        self.tries: Counter[str] = Counter()
         self.free = list(machine.gpus)
         self.held: dict[str, list[str]] = {}
 
@@ -63,15 +105,19 @@ class Local:
         if not self.running:
             self._warn_of(task, own)
             return True
-        if self.workers is not None and len(self.running) >= self.workers:
+        if self.tries[task.name] or any(self.tries[name] > 1 for name in self.running):
             return False
-        if not task.computes and any(not other.computes for other, _ in self.running.values()):
-            return False
-        all_of_them = [own, *self.shares.values()]
+        served = not task.computes and any(not other.computes for other, _ in self.running.values())
+        return not served and self._fits(own)
+
+    def _fits(self, own: Share) -> bool:
+        """Whether so much is free."""
+        together = [own, *self.shares.values()]
         return (
-            own.gpus <= len(self.free)
-            and sum(one.cores for one in all_of_them) <= self.machine.cores
-            and sum(one.memory for one in all_of_them) <= self.machine.memory
+            len(together) <= (self.workers or len(together))
+            and own.gpus <= len(self.free)
+            and sum(one.cores for one in together) <= self.machine.cores
+            and sum(one.memory for one in together) <= self.machine.memory
         )
 
     def _warn_of(self, task: Task, own: Share) -> None:
@@ -81,6 +127,7 @@ class Local:
 
     def begin(self, task: Task, job: Job, log: Path) -> None:
         own = self.share(task)
+        self.tries[task.name] += 1
         mine = [self.free.pop(0) for _ in range(own.gpus)]
         gpus = ",".join(mine) if self.machine.gpus else None
         place = Place(log, own.threads, gpus)

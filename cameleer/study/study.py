@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
     ConfigDict,
     Field,
+    PositiveFloat,
+    PositiveInt,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -186,6 +188,33 @@ def _known(spec: EvalSpec) -> EvalSpec:
     return spec
 
 
+class ExecutorSpec(Config):
+    """Where a study's models are trained and evaluated. None of it changes a number.
+
+    kind: `local`, processes of this machine, or `ray`, tasks of a Ray cluster whose nodes share the
+    study's folder. workers: so many at once, at most. gpus_per_stage: of each training and each
+    evaluation, where there are GPUs; only vLLM (`tensor_parallel`) takes more than one. retries:
+    further tries of one whose process was killed. memory: GiB that those of this machine may hold
+    together (default: what is free). address: of the cluster, such as `auto` on one of its nodes;
+    without it one of this machine alone is started.
+    """
+
+    kind: Literal["local", "ray"] = "local"
+    workers: PositiveInt | None = None
+    gpus_per_stage: PositiveInt = 1
+    retries: int = Field(default=1, ge=0)
+    memory: PositiveFloat | None = None
+    address: str | None = None
+
+    @model_validator(mode="after")
+    def _of_its_kind(self) -> ExecutorSpec:
+        if self.address is not None and self.kind != "ray":
+            raise ValueError("address is of a Ray cluster: set kind: ray")
+        if self.memory is not None and self.kind != "local":
+            raise ValueError("memory is of this machine: a Ray cluster knows that of its nodes")
+        return self
+
+
 class Study(Config):
     """A study: every base as it is, and tuned on every mixture with every seed, on all benchmarks.
 
@@ -201,6 +230,9 @@ class Study(Config):
     judges: of answers that are only written, by alpaca_eval or human.
     allow_code_execution: whether benchmarks may run code that models wrote, in the sandbox; where
     the file doesn't say, the user is asked.
+    threads: with which each model is trained and evaluated: numbers depend on it, so give it where
+    they are to be the same on several machines; None takes as many as torch does here.
+    executor: where that is done.
     published: whether the report shows the paper's models beside, where benchmarks are the paper's.
     overlap: whether test items are looked for in the mixtures, so that scores on those that a
     mixture holds can be told from scores on the others.
@@ -222,6 +254,8 @@ class Study(Config):
     benchmarks: list[Annotated[EvalSpec, AfterValidator(_known)]] = Field(min_length=1)
     judges: list[StudyJudge] = Field(default_factory=list)
     allow_code_execution: bool | None = None
+    threads: PositiveInt | None = None
+    executor: ExecutorSpec = ExecutorSpec()
     published: bool = True
     overlap: bool = True
 

@@ -12,7 +12,7 @@ import yaml
 from cameleer.core.errors import UserError
 from cameleer.engines.registry import choose
 from cameleer.study.grid import Grid
-from cameleer.study.local import run_study
+from cameleer.study.run import run_study
 from cameleer.study.status import status
 from cameleer.study.study import Study, load_study
 

@@ -11,7 +11,7 @@ import pytest
 
 from cameleer.core.errors import UserError
 from cameleer.results.judgements import read_judgements
-from cameleer.study.local import run_study
+from cameleer.study.run import run_study
 from cameleer.study.status import plan, status
 from cameleer.study.study import load_study
 from tests.engines.api_server import ApiServer, Body, api_server, chat

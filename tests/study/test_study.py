@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from cameleer.core.errors import UserError
-from cameleer.study.local import run_study
+from cameleer.study.run import run_study
 from cameleer.study.status import plan, status
 from cameleer.study.study import load_study
 

@@ -1,0 +1,142 @@
+"""What runs a study's tasks, and the one loop that says when each may begin and what its end means.
+
+An executor has room for a task or not, begins it, and tells which have ended; where they run is
+its own matter (cameleer.study.local, cameleer.study.on_ray).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from cameleer.core.console import note, warn
+from cameleer.core.errors import UserError
+from cameleer.study.apart import End, Job, last_lines
+from cameleer.study.grid import Failed
+from cameleer.study.tasks import Task
+
+LOGS = "logs"
+SECONDS = 1.0  # between two looks at what is under way
+
+
+class Executor(Protocol):
+    """Where tasks run."""
+
+    def room(self, task: Task) -> bool:
+        """Whether the task may begin now, beside what has begun."""
+
+    def begin(self, task: Task, job: Job, log: Path) -> None:
+        """Begin a task; its process writes to `log` and a beat beside it."""
+
+    def ended(self, seconds: float) -> dict[str, End]:
+        """Tasks that have ended since the last call, by name; waits so long for the first."""
+
+    def close(self) -> None:
+        """End what still runs."""
+
+
+@dataclass
+class State:
+    """How far a task is. done, failed, or left: what it needs has failed."""
+
+    task: Task
+    log: Path
+    state: str = "waiting"
+    tries: int = 0
+
+
+class Course:
+    """The course of a study's tasks from first to last."""
+
+    def __init__(
+        self,
+        tasks: Sequence[Task],
+        executor: Executor,
+        folder: Path,
+        retries: int = 0,
+        show: Callable[[Sequence[State]], None] = lambda _: None,
+    ) -> None:
+        """retries: further tries of a task whose process was killed; show: is given all states
+        every second."""
+        self.executor, self.retries, self.show = executor, retries, show
+        self.states = {
+            task.name: State(task, folder / LOGS / f"{task.name.replace(' ', '--')}.log")
+            for task in tasks
+        }
+        self.failed: Failed = {}
+        self.warned: Counter[Path] = Counter()
+
+    def to_the_end(self) -> Failed:
+        """Run every task, and return why those that failed did, by cell or judging."""
+        states = self.states.values()
+        try:
+            while any(one.state in ("waiting", "running") for one in states):
+                self._begin_what_may()
+                self.show(list(states))
+                if any(one.state == "running" for one in states):
+                    for name, end in self.executor.ended(SECONDS).items():
+                        self._take(self.states[name], end)
+                self._relay_warnings()
+        finally:
+            self.executor.close()
+        self.show(list(states))
+        return self.failed
+
+    def _begin_what_may(self) -> None:
+        for one in self.states.values():
+            if one.state != "waiting":
+                continue
+            before = {self.states[name].state for name in one.task.needs}
+            if before & {"failed", "left"}:
+                one.state = "left"
+            elif before <= {"done"}:
+                self._begin(one)
+
+    def _begin(self, one: State) -> None:
+        try:
+            job = one.task.job()
+        except UserError as error:
+            self._fail(one, str(error))
+            return
+        if job is None:
+            one.state = "done"
+        elif self.executor.room(one.task):
+            one.log.with_suffix(".json").unlink(missing_ok=True)
+            one.state, one.tries = "running", one.tries + 1
+            self.warned[one.log] = one.log.stat().st_size if one.log.is_file() else 0
+            self.executor.begin(one.task, job, one.log)
+
+    def _take(self, one: State, end: End) -> None:
+        """What a task's end means."""
+        if end.why is None:
+            one.state = "done"
+        elif end.killed and one.tries <= self.retries:
+            warn(f"{one.task.name}: {end.why}; it is tried again")
+            one.state = "waiting"
+        else:
+            for line in last_lines(one.log):
+                note(f"  {line}")
+            self._fail(one, end.why)
+            note(f"  all of it: {one.log.resolve()}")
+
+    def _fail(self, one: State, why: str) -> None:
+        one.state = "failed"
+        self.failed[one.task.of] = why
+        warn(f"{one.task.of}: {why}")
+
+    def _relay_warnings(self) -> None:
+        """Say what processes warn of, which else only their logs would hold."""
+        for one in self.states.values():
+            if one.tries == 0 or not one.log.is_file():
+                continue
+            with one.log.open("rb") as handle:
+                handle.seek(self.warned[one.log])
+                new = handle.read()
+            whole = new[: new.rfind(b"\n") + 1]
+            self.warned[one.log] += len(whole)
+            for line in whole.decode(errors="replace").splitlines():
+                if line.startswith("warning: "):
+                    warn(f"{one.task.of}: {line.removeprefix('warning: ')}")
