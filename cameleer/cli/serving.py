@@ -44,7 +44,8 @@ def serve(
     """
     need_extra()
 
-    from cameleer.human import app
+    from cameleer.human import serving
+    from cameleer.human.app import make_app
     from cameleer.human.campaign import Campaign
     from cameleer.human.database import open_database
     from cameleer.human.security import read_public_url
@@ -53,14 +54,14 @@ def serve(
     campaign = Campaign.open(folder)
     engine = open_database(campaign, database)
     try:
-        listening = app.bind(host, port)
+        listening = serving.bind(host, port)
         address = url or _address(host, listening.getsockname()[1])
         if json:
             emit_json({"address": address, "accounts": _accounts(engine)})
             sys.stdout.flush()  # whoever reads it waits for it
         note(f"{campaign.settings.name}: {address} (Ctrl-C stops it)")
         _advise(folder, host, url, _accounts(engine))
-        app.serve(app.make_app(campaign, engine, host=host, public_url=url), listening)
+        serving.serve(make_app(campaign, engine, host=host, public_url=url), listening)
     finally:
         engine.dispose()
     note("stopped; all that was confirmed is saved, and the same command goes on")

@@ -147,22 +147,22 @@ def check_token(given: str, wanted: str) -> None:
         raise HTTPException(403, "This page is out of date. Load it again, then send it.")
 
 
-async def form_of(request: Request) -> dict[str, str]:
+async def form_of(request: Request, most: int = BODY_BYTES) -> dict[str, str]:
     """The fields of a posted form; raises 413, 415, 408 or 400.
 
-    Read by hand, not to take files or any other kind of body, nor a byte more than BODY_BYTES.
+    Read by hand, not to take files or any other kind of body, nor more bytes than `most`.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/x-www-form-urlencoded":
         raise HTTPException(415, "Only forms are taken here.")
     told = request.headers.get("content-length", "0")
-    if told.isdigit() and int(told) > BODY_BYTES:
+    if told.isdigit() and int(told) > most:
         raise HTTPException(413, "That is too much text.")
     body = bytearray()
     with anyio.move_on_after(BODY_SECONDS) as scope:
         async for chunk in request.stream():
             body += chunk
-            if len(body) > BODY_BYTES:
+            if len(body) > most:
                 raise HTTPException(413, "That is too much text.")
     if scope.cancelled_caught:
         raise HTTPException(408, "The form took too long to arrive.")

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache, cached_property
-from pathlib import Path
+from functools import cached_property
 from typing import Any, Literal
 
 from sqlalchemy import Engine
@@ -17,7 +15,6 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
 from cameleer.core.errors import UserError
-from cameleer.core.page import page_template
 from cameleer.human.accounts import Rater, Session, session_of
 from cameleer.human.campaign import Campaign
 from cameleer.human.ratings import Task
@@ -30,10 +27,9 @@ from cameleer.human.security import (
     form_of,
     slow_down,
 )
-from cameleer.human.text import plain, shown
+from cameleer.human.serving import filled
 
 Who = Literal["anyone", "annotator", "admin", "any account"]
-TEMPLATES, STATIC = Path(__file__).parent / "templates", Path(__file__).parent / "static"
 UNNAMED = "Human evaluation"
 POSTS = 60, 2.0  # that an account may send at once, and a second from then on
 STRANGERS = 250, 1.0  # and an address without one: a whole class may come in by one
@@ -142,7 +138,7 @@ class Visit:
             "path": self.request.url.path,
             **values,
         }
-        response = HTMLResponse(_template(template).render(given), status)
+        response = HTMLResponse(filled(template, **given), status)
         if self.session is None:
             self.set_cookie(response, self._stranger, self.csrf)
         return response
@@ -206,7 +202,7 @@ def failure(request: Request, status: int, said: str, headers: dict[str, str]) -
     if wants_json(request):
         return JSONResponse({"error": said}, status, headers)
     values = {"title": UNNAMED, "rater": None, "csrf": "", "path": "", "status": status}
-    return HTMLResponse(_template("error").render(values, said=said), status, headers)
+    return HTMLResponse(filled("error", **values, said=said), status, headers)
 
 
 def sentence(error: UserError) -> str:
@@ -215,34 +211,3 @@ def sentence(error: UserError) -> str:
     text = f"{field}{error.message}"
     hint = f" ({error.hint})" if error.hint else ""
     return f"{text[:1].upper()}{text[1:]}{hint}."
-
-
-def span(seconds: float | None) -> str:
-    """A length of time as people say it."""
-    if seconds is None:
-        return "–"
-    for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"
-
-
-@cache
-def static_files() -> dict[str, tuple[bytes, str]]:
-    """The files that pages refer to, with the version by which browsers keep them."""
-    files = sorted(STATIC.iterdir())
-    return {
-        one.name: (data := one.read_bytes(), hashlib.sha256(data).hexdigest()[:12]) for one in files
-    }
-
-
-def _static(name: str) -> str:
-    return f"/static/{name}?v={static_files()[name][1]}"
-
-
-@cache
-def _template(name: str) -> Any:
-    file = TEMPLATES / f"{name}.html.jinja"
-    template = page_template(file, shown=shown, plain=plain, span=span)
-    template.environment.globals["static"] = _static
-    return template

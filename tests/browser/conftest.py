@@ -38,7 +38,7 @@ def serving(of: Site) -> Iterator[str]:
     """The address of an app that is served in a thread."""
     import uvicorn
 
-    from cameleer.human.app import bind
+    from cameleer.human.serving import bind
 
     with bind("127.0.0.1", 0) as listening:
         config = uvicorn.Config(of.app, log_level="error", ws="none", lifespan="off")

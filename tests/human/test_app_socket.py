@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 
-from cameleer.human.app import bind
+from cameleer.human.serving import bind
 
 
 def test_pages_are_sent_at_once() -> None:

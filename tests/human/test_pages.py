@@ -12,7 +12,7 @@ import pytest
 from cameleer.human.accounts import invite
 from cameleer.human.pages import compare
 from cameleer.human.ratings import Rating, current_ratings
-from cameleer.human.visit import span
+from cameleer.human.serving import span
 from cameleer.results.judgements import read_judgements
 from tests.human.site import (
     HERE,

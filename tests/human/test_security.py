@@ -13,7 +13,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from cameleer.core.errors import UserError
-from cameleer.human import visit
+from cameleer.human import serving, visit
 from cameleer.human.accounts import accounts, disable, invite, session_of
 from cameleer.human.app import PAGES
 from cameleer.human.ratings import current_ratings
@@ -124,7 +124,7 @@ def test_pages_hold_no_inline_script_and_fetch_nothing_elsewhere(
 
 
 def test_scripts_of_ours_reach_no_other_site() -> None:
-    for name, (data, _) in visit.static_files().items():
+    for name, (data, _) in serving.static_files().items():
         said = data.decode().replace("http://www.w3.org/2000/svg", "")
         assert not re.search(r"https?://|\beval\(|innerHTML|document\.write", said), name
 
