@@ -107,14 +107,13 @@ def difference_table(analysis: Analysis) -> Table:
     for one in [*analysis.differences, *analysis.averages]:
         pair = one.paired
         moved = [signed(pair.difference), f"{signed(pair.low)} to {signed(pair.high)}"]
-        counts = [f"{one.items_better:,}", f"{one.items_worse:,}", f"{pair.same:,}"]
         ps = [p_value(pair.p), p_value(one.p_holm)]
         name = f"{one.base}: {one.mixture}" if several else one.mixture
-        rows.append([name, one.benchmark, *moved, *ps, *counts, one.verdict])
+        rows.append([name, one.benchmark, *moved, *ps, one.verdict])
     head = ["mixture", "benchmark", "difference", "95 % interval", "p", "p (Holm)"]
     return Table(
         "Paired differences to the untuned base, in points, over the same items",
-        [*head, "items better", "worse", "same", "verdict"],
+        [*head, "verdict"],
         rows,
         ("benchmark", "verdict"),
     )

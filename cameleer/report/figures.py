@@ -6,6 +6,7 @@ lines), and none carries meaning alone: values are written out, lines differ in 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -178,6 +179,18 @@ def curve(metrics: Sequence[dict[str, Any]]) -> list[dict[str, float]]:
         loss = sum(count * loss for count, loss in part) / tokens
         points.append({"tokens": float(seen), "loss": loss})
     return points
+
+
+def unlike(names: Sequence[str]) -> dict[str, str]:
+    """For each name one that a file may bear, no two the same."""
+    found: dict[str, str] = {}
+    for name in names:
+        plain = own = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip(".-") or "model"
+        number = 2
+        while own in found.values():
+            own, number = f"{plain}-{number}", number + 1
+        found[name] = own
+    return found
 
 
 def _counts(alt: Any) -> Any:

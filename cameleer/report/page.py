@@ -7,8 +7,7 @@ REPORT/figures/     SVG and PNG
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -17,12 +16,13 @@ import cameleer
 from cameleer.core.drawing import Drawing, png
 from cameleer.core.files import replacing
 from cameleer.core.page import page_template
-from cameleer.report import facts, figures, words
+from cameleer.report import effects_shown, facts, figures, forgotten, words
 from cameleer.report.analysis import AVERAGE, Analysis, Score, analyse
 from cameleer.report.answers import questions
 from cameleer.report.beside import beside_table
 from cameleer.report.opinions_page import study_content
 from cameleer.report.tables import analysis_sheets, write_tables
+from cameleer.results.attribution import attributions
 from cameleer.results.judged import Judged
 from cameleer.results.store import Study, read_study
 
@@ -43,9 +43,11 @@ def write_report(
     missing. Raises UserError where the results are broken.
     """
     analysis = analyse(read_study(study_folder))
-    write_tables(analysis_sheets(analysis), out / "tables")
+    told = attributions(analysis.study)
+    effects = effects_shown.shown(told)
+    write_tables([*analysis_sheets(analysis), effects_shown.sheet(told)], out / "tables")
     drawn = _figures(analysis)
-    _write_figures(drawn, out / "figures")
+    _write_figures({**drawn, **effects_shown.figures(effects)}, out / "figures")
     page = out / "report.html"
     shown = page_template(
         HERE / "page.html.jinja",
@@ -55,7 +57,9 @@ def write_report(
     )
     judged = _all_judged(analysis.study, judged)
     joined = study_content(analysis, judged, same or {}) if judged.judgements else None
-    html = shown.render(**_content(analysis, out), figures=drawn, joined=joined)
+    content = _content(analysis, out)
+    content["answer"] += effects_shown.in_words(told)
+    html = shown.render(**content, figures=drawn, effects=effects, joined=joined)
     with replacing(page) as handle:
         handle.write(html)
     return page
@@ -76,6 +80,7 @@ def _content(analysis: Analysis, out: Path) -> dict[str, Any]:
         "trace": lambda score: _trace(score, out),
         "beside": beside_table(analysis) if study.published and not study.generated else None,
         "differences": facts.difference_table(analysis),
+        "forgotten": forgotten.shown(analysis, out),
         "powers": facts.power_table(analysis),
         "data": facts.data_table(study),
         "questions": [
@@ -106,7 +111,7 @@ def _all_judged(study: Study, given: Judged | None) -> Judged:
 
 def _figures(analysis: Analysis) -> dict[str, Drawing]:
     """The drawings by the names of their files."""
-    bases = unlike([matrix.base for matrix in analysis.matrices])
+    bases = figures.unlike([matrix.base for matrix in analysis.matrices])
     drawn: dict[str, Drawing | None] = {}
     for matrix in analysis.matrices:
         cells = [cell for cell in analysis.study.cells if cell.base == matrix.base]
@@ -115,18 +120,6 @@ def _figures(analysis: Analysis) -> dict[str, Drawing]:
         drawn[f"scores{end}"] = figures.bars(matrix, f"scores{end}")
         drawn[f"losses{end}"] = figures.curves(cells, matrix.base, f"losses{end}")
     return {name: drawing for name, drawing in drawn.items() if drawing}
-
-
-def unlike(names: Sequence[str]) -> dict[str, str]:
-    """For each name one that a file may bear, no two the same."""
-    found: dict[str, str] = {}
-    for name in names:
-        plain = own = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip(".-") or "model"
-        number = 2
-        while own in found.values():
-            own, number = f"{plain}-{number}", number + 1
-        found[name] = own
-    return found
 
 
 def _write_figures(drawn: Mapping[str, Drawing], folder: Path) -> None:

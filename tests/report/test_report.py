@@ -101,7 +101,7 @@ def test_model_text_is_shown_and_never_obeyed(page: Page, report: Path) -> None:
 def test_the_page_is_well_formed_and_accessible(page: Page, report: Path) -> None:
     require_well_formed(report.read_text())
     pictures = [attrs for _, attrs in page.elements if attrs.get("role") == "img"]
-    assert len([attrs for attrs in pictures if attrs.get("class") == "card"]) == 3
+    assert len([attrs for attrs in pictures if attrs.get("class") == "card"]) == 4
 
 
 def test_answers_are_the_same_items_for_all_models_and_drawn_by_seed(
