@@ -17,6 +17,7 @@ from cameleer.model.attention import NAME, Documents, positions
 from cameleer.model.load import load_model
 from cameleer.model.merge import merged
 from cameleer.model.packing import require_packing
+from tests.conftest import FAMILIES
 
 CPU = torch.device("cpu")
 LENGTHS = [20, 12]
@@ -50,7 +51,7 @@ def plain(folder: Path, dtype: torch.dtype = torch.float32) -> Any:
 
 
 @pytest.mark.parametrize("load", [plain, quantised])
-@pytest.mark.parametrize("family", ["llama", "gpt_neox", "gpt2", "opt"])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_merged_is_the_model_with_adapters(family: str, load: Any, tiny_model: Folder) -> None:
     model = adapted(load(tiny_model(family)))
     with torch.no_grad():

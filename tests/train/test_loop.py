@@ -28,6 +28,7 @@ from cameleer.model.load import load_model, load_tokenizer
 from cameleer.train.config import TrainConfig
 from cameleer.train.loop import train
 from cameleer.train.micro_batch import micro_batch
+from tests.conftest import FAMILIES
 
 Make = Callable[..., TrainConfig]
 Metrics = Callable[[Path], list[dict[str, Any]]]
@@ -203,10 +204,21 @@ def test_two_at_work_on_one_folder(
             train(config(), tmp_path / "run")
 
 
-@pytest.mark.parametrize("model", ["qwen2", "gpt_neox", "opt", "gpt2"])
-def test_other_families(config: Make, metrics: Metrics, tmp_path: Path, model: str) -> None:
-    folder = train(config(model), tmp_path / "run")
-    rows = metrics(folder)
+WAYS: dict[str, dict[str, Any]] = {
+    "full": {},
+    "LoRA": {"lora": {"r": 8}, "learning_rate": 2e-2},
+    "QLoRA": {"lora": {"r": 8}, "learning_rate": 2e-2, "quantization": "nf4"},
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_learns(
+    config: Make, metrics: Metrics, tmp_path: Path, family: str, way: str
+) -> None:
+    if way == "QLoRA":
+        pytest.importorskip("bitsandbytes")
+    rows = metrics(train(config(family, **WAYS[way]), tmp_path / "run"))
     assert rows[-1]["loss"] < rows[0]["loss"] - 0.5
 
 
