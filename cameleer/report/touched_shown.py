@@ -1,0 +1,169 @@
+"""The report's section on items that mixtures touch: in words, as tables, as a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from cameleer.report.analysis import AVERAGE, BETTER, LEVEL, NO_DIFFERENCE, WORSE, Analysis
+from cameleer.report.facts import Table, relative
+from cameleer.report.tables import Sheet
+from cameleer.report.touched import Compared, Touching, over
+from cameleer.report.words import MISSING, counted, interval, listed, p_is, p_value, points, signed
+from cameleer.results.touched import FEW, Excess, Side
+
+HOW = {
+    BETTER: "detectably better than the base",
+    WORSE: "detectably worse than the base",
+    NO_DIFFERENCE: "not detectably different from the base",
+}
+
+
+def sentences(told: Touching) -> list[str]:
+    """What belongs to the study's answer: verdicts that hang on items seen before."""
+    return [_sentence(one) for one in told.found if one.telling]
+
+
+def _sentence(one: Compared) -> str:
+    whole = one.whole
+    start = (
+        f"Seen before: on {whole.base}, {whole.mixture} touches {one.touched:,} of the "
+        f"{counted(one.asked, 'item')} of {over(one)}. Over all of them it is "
+        f"{HOW[whole.verdict]} ({signed(whole.paired.difference)} points)"
+    )
+    if one.clean is None:
+        return f"{start}, and none is left that could tell what it learned besides."
+    clean = one.clean.paired
+    start += (
+        f", over the clean ones {HOW[one.verdict]} ({signed(clean.difference)}, {interval(clean)})."
+    )
+    excess = one.split.excess if one.split else None
+    if excess is None or one.p_holm is None:
+        return f"{start} Too few are touched to tell whether they are why."
+    sure = "" if one.p_holm < LEVEL else "not detectably "
+    return (
+        f"{start} The difference is {sure}{'larger' if excess.value > 0 else 'smaller'} on those "
+        f"that it touches, by {points(abs(excess.value))} ({_limits(excess)}; adjusted "
+        f"{p_is(one.p_holm)})."
+    )
+
+
+def content(analysis: Analysis, told: Touching, out: Path) -> dict[str, Any]:
+    """What the section shows."""
+    pages = {
+        labels.folder / "matches.html": mixture
+        for mixture, labels in told.labels.items()
+        if labels.touched
+    }
+    return {
+        "said": _said(told),
+        "overview": overview(told),
+        "tables": [_of_base(base, told) for base in analysis.study.bases],
+        "pages": [(name, quote(relative(page, out))) for page, name in pages.items()],
+        "few": FEW,
+    }
+
+
+def _said(told: Touching) -> list[str]:
+    """In words what was found, and what was not looked for."""
+    said = []
+    if told.found:
+        mixtures = dict.fromkeys(one.whole.mixture for one in told.found)
+        said.append(f"Items that were asked stand in {listed(list(mixtures))}.")
+    elif told.compared:
+        said.append("Of the items that were asked none was found in any of these mixtures.")
+    if told.unknown:
+        said.append(f"Items of {listed(told.unknown)} were not looked for, or not all of them.")
+    if told.unsearched:
+        why = "the study says overlap: false, or this is not done yet"
+        said.append(f"Nothing was looked for in {listed(told.unsearched)}: {why}.")
+    return said
+
+
+def overview(told: Touching) -> Table:
+    """How many of the items that were asked each mixture touches, whatever the base."""
+    shares: dict[str, dict[str, str]] = {}
+    for one in told.compared:
+        row = shares.setdefault(one.whole.mixture, {})
+        row[one.whole.benchmark] = _share(one)
+    names = list(dict.fromkeys(name for row in shares.values() for name in row if name != AVERAGE))
+    rows = [
+        [mixture, *(row.get(name, MISSING) for name in names)] for mixture, row in shares.items()
+    ]
+    return Table("Items touched, of those that were asked", ["mixture", *names], rows)
+
+
+def _of_base(base: str, told: Touching) -> Table:
+    """The comparisons with one base in which some items are touched."""
+    rows = []
+    for one in told.found:
+        if one.whole.base != base or one.split is None:
+            continue
+        kinds = ", ".join(f"{number:,} {kind}" for kind, number in one.kinds.items())
+        sides = [*_side(one.split.touched), *_side(one.split.clean)]
+        excess = _excess(one.split.excess, one.p_holm)
+        verdicts = [one.whole.verdict, one.verdict]
+        named = [one.whole.mixture, one.whole.benchmark]
+        how = f"{kinds}; {counted(one.answered, 'answer')}"
+        rows.append([*named, _share(one), how, *sides, *excess, *verdicts])
+    head = ["mixture", "benchmark", "touched", "how", "touched: base → tuned", "difference"]
+    head += ["clean: base → tuned", "difference, clean", "touched less clean", "p (Holm)"]
+    texts = ("benchmark", "how", "over all items", "over clean items")
+    caption = f"{base}: scores on the items that a mixture touches, and on those that it does not"
+    return Table(caption, [*head, *texts[2:]], rows, texts)
+
+
+def _share(one: Compared) -> str:
+    return f"{one.touched:,} of {one.asked:,}"
+
+
+def _side(side: Side | None) -> list[str]:
+    if side is None:
+        return [MISSING, MISSING]
+    moved = f"{signed(side.moved.difference)} ({interval(side.moved)})"
+    return [f"{points(side.base.value)} → {points(side.tuned.value)}", moved]
+
+
+def _excess(excess: Excess | None, p: float | None) -> list[str]:
+    if excess is None or p is None:
+        return [MISSING, MISSING]
+    return [f"{signed(excess.value)} ({_limits(excess)})", p_value(p)]
+
+
+def _limits(excess: Excess) -> str:
+    return f"{signed(excess.low)} to {signed(excess.high)}"
+
+
+def sheet(analysis: Analysis, told: Touching) -> Sheet:
+    """The section's tables; in the CSV every comparison, also those without touched items."""
+    numbers = ("n", "base", "tuned", "difference", "low", "high", "p")
+    sides = [f"{side} {name}" for side in ("touched", "clean") for name in numbers]
+    head = ["base", "mixture", "benchmark", "asked", "touched", "kinds", "answers", *sides]
+    head += ["clean p_holm", "excess", "excess low", "excess high", "excess p", "excess p_holm"]
+    rows = [_row(one) for one in told.compared]
+    shown = [overview(told), *(_of_base(base, told) for base in analysis.study.bases)]
+    shown = [table for table in shown if table.rows]
+    return Sheet("touched", shown, [*head, "verdict", "verdict clean"], rows)
+
+
+def _row(one: Compared) -> list[Any]:
+    kinds = "; ".join(f"{kind} {number}" for kind, number in one.kinds.items())
+    named = [one.whole.base, one.whole.mixture, one.whole.benchmark]
+    excess = one.split.excess if one.split else None
+    return [
+        *named, one.asked, one.touched, kinds, one.answered,
+        *_numbers(one.split.touched if one.split else None),
+        *_numbers(one.split.clean if one.split else None),
+        one.clean.p_holm if one.clean else "",
+        *([excess.value, excess.low, excess.high, excess.p] if excess else [""] * 4),
+        "" if one.p_holm is None else one.p_holm, one.whole.verdict, one.verdict,
+    ]  # fmt: skip
+
+
+def _numbers(side: Side | None) -> list[Any]:
+    if side is None:
+        return [""] * 7
+    moved = side.moved
+    scores = [moved.n, side.base.value, side.tuned.value]
+    return [*scores, moved.difference, moved.low, moved.high, moved.p]
