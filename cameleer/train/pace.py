@@ -35,11 +35,13 @@ class Pace:
         if self.peak is None:  # no longer than a step is: a tiny model's run is not held up
             self.peak = peak_flops(self.device, self.dtype, min(seconds, PROBE))
         self.steps, self.seconds = self.steps + 1, self.seconds + seconds
-        rate = self.flops.step(lengths, supervised) / seconds / self.ranks
+        flops = self.flops.step(lengths, supervised)
+        rate = flops / seconds / self.ranks
         if rate > self.peak:  # it was measured while others were at work
             self.peak = max(rate, peak_flops(self.device, self.dtype, PROBE))
         return {
             "tokens_per_second": round(tokens / seconds, 1),
+            "flops": flops,
             "mfu": round(rate / self.peak, 4),
             "memory_gib": round(memory(self.device) / 2**30, 3),
             "peak_memory_gib": round(peak_memory(self.device) / 2**30, 3),

@@ -74,6 +74,7 @@ def test_what_else_each_step_says(config: Make, tmp_path: Path) -> None:
     rows = [row for _, row in read_jsonl(folder / "metrics.jsonl")]
     for row in rows:
         assert 0 <= row["mfu"] < 1
+        assert row["flops"] > 6 * row["tokens"]  # of each weight, at least
         assert 0 < row["memory_gib"] <= row["peak_memory_gib"] + 0.001
     left = [row["seconds_left"] for row in rows]
     assert left[-1] == 0 < left[0]
