@@ -16,12 +16,13 @@ import cameleer
 from cameleer.core.drawing import Drawing, png
 from cameleer.core.files import replacing
 from cameleer.core.page import page_template
-from cameleer.report import effects_shown, facts, figures, forgotten, words
+from cameleer.report import effects_shown, facts, figures, forgotten, touched_shown, words
 from cameleer.report.analysis import AVERAGE, Analysis, Score, analyse
 from cameleer.report.answers import questions
 from cameleer.report.beside import beside_table
 from cameleer.report.opinions_page import study_content
 from cameleer.report.tables import analysis_sheets, write_tables
+from cameleer.report.touched import touching
 from cameleer.results.attribution import attributions
 from cameleer.results.judged import Judged
 from cameleer.results.store import Study, read_study
@@ -45,7 +46,9 @@ def write_report(
     analysis = analyse(read_study(study_folder))
     told = attributions(analysis.study)
     effects = effects_shown.shown(told)
-    write_tables([*analysis_sheets(analysis), effects_shown.sheet(told)], out / "tables")
+    seen = touching(analysis)
+    sheets = [effects_shown.sheet(told), touched_shown.sheet(analysis, seen)]
+    write_tables([*analysis_sheets(analysis), *sheets], out / "tables")
     drawn = _figures(analysis)
     _write_figures({**drawn, **effects_shown.figures(effects)}, out / "figures")
     page = out / "report.html"
@@ -58,7 +61,8 @@ def write_report(
     judged = _all_judged(analysis.study, judged)
     joined = study_content(analysis, judged, same or {}) if judged.judgements else None
     content = _content(analysis, out)
-    content["answer"] += effects_shown.in_words(told)
+    content["answer"] += [*touched_shown.sentences(seen), *effects_shown.in_words(told)]
+    content["touched"] = touched_shown.content(analysis, seen, out)
     html = shown.render(**content, figures=drawn, effects=effects, joined=joined)
     with replacing(page) as handle:
         handle.write(html)
