@@ -9,12 +9,14 @@ from typing import Annotated, Any
 import typer
 
 from cameleer.cli.compare import Answers, Judgements, Same, gather, named_options
+from cameleer.cli.effects import effects
 from cameleer.cli.options import Json, Overrides, group, out_folder
 from cameleer.cli.sandbox import asked_here
-from cameleer.core.console import emit_json, note, table
+from cameleer.core.console import emit_json, note, out, table
 from cameleer.core.errors import UserError
 
 app = group("Whole studies: bases x mixtures x benchmarks.")
+app.command("effects")(effects)
 
 StudyFolder = Annotated[
     Path | None, typer.Option("-o", "--output", help="The study's folder. [default: runs/NAME]")
@@ -69,17 +71,34 @@ def study_run(
 
 @app.command("status")
 def study_status(
-    file: StudyFile, overrides: Overrides = None, output: StudyFolder = None, json: Json = False
+    file: StudyFile,
+    overrides: Overrides = None,
+    output: StudyFolder = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Show the board of a run elsewhere until it ends.")
+    ] = False,
+    json: Json = False,
 ) -> None:
-    """Show how far the study is, and the scores of what is done.
+    """Show how far the study is, the scores of what is done, and what runs in another terminal.
 
     Example: `cameleer study status studies/quickstart.yaml`
     """
+    from cameleer.study import board
     from cameleer.study.status import status
 
     read, folder = _study(file, overrides, output)
+    if watch and not json:
+        board.watch(folder)
     facts = status(read, folder)
-    emit_json(facts) if json else _models_table(facts["models"])
+    rows = board.board_now(folder)
+    if json:
+        emit_json({**facts, "running": rows})
+        return
+    _models_table(facts["models"])
+    if rows is None:
+        note("no run of it is under way")
+    else:
+        out.print(board.drawn(rows, len(rows)))
 
 
 @app.command("report")

@@ -4,41 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from cameleer.core.errors import UserError
 from cameleer.results.attribution import attribution, attributions, effect_rows
 from cameleer.results.store import read_study
-
-
-def study(
-    folder: Path, scores: dict[str | None, list[list[float]]], methods: tuple[str, ...] = ()
-) -> Path:
-    """A finished study: scores of each seed, by mixture, which holds 10 of the source so named."""
-    cells = []
-    for mixture, seeds in scores.items():
-        for seed, values in enumerate(seeds):
-            place = folder / f"{mixture}-{seed}"
-            place.mkdir(parents=True)
-            mean = sum(values) / max(1, len(values))
-            told = {"value": mean, "lower_is_better": True}
-            (place / "scores.json").write_text(json.dumps(told))
-            if values:
-                (place / "manifest.json").write_text("{}")
-            lines = [json.dumps({"item": f"i/{n}", "score": v}) for n, v in enumerate(values)]
-            (place / "samples.jsonl").write_text("\n".join(lines))
-            cells.append(
-                {"base": "b", "mixture": mixture, "seed": seed, "evals": {"t": place.name}}
-            )
-    named = [name for name in scores if name]
-    mixtures = [{"name": name, "sources": {name.partition(" ")[0]: 10}} for name in named]
-    record: dict[str, Any] = {"name": "s", "bases": [{"name": "b"}], "mixtures": mixtures}
-    record["study"] = {"methods": [{"name": name} for name in methods]}
-    record |= {"benchmarks": ["t"], "cells": cells}
-    (folder / "study.json").write_text(json.dumps(record))
-    return folder
+from tests.results.on_disk import study
 
 
 def test_a_study_on_disk(tmp_path: Path) -> None:
