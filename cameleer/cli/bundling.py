@@ -46,6 +46,7 @@ def card(
     from cameleer.core.files import replacing, write_json
     from cameleer.data.mix.provenance import asks
     from cameleer.release import card as cards
+    from cameleer.release.croissant import croissant
     from cameleer.release.licences import check, part, parts_of_mixture
 
     out, title = output or place, name or place.resolve().name
@@ -62,7 +63,7 @@ def card(
         outcome = cards.outcome_of(place)
         checked = check(parts_of_mixture(outcome), licence, asks)
         text = cards.data_card(place, title, checked)
-        write_json(out_folder(out / "croissant.json"), cards.croissant(place, title, checked, url))
+        write_json(out_folder(out / "croissant.json"), croissant(place, title, checked, url))
     with replacing(out_folder(readme)) as handle:
         handle.write(text)
     for problem in checked.problems:

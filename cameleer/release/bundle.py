@@ -2,7 +2,8 @@
 
 BUNDLE/bundle.json    what is in it: every file's size and SHA-256, and what was left out
 BUNDLE/study.json     the study and the folders of its stages, laid out as where it was run
-BUNDLE/report/        page and tables, written anew from the samples that are in the bundle
+BUNDLE/report/        page, tables and figures, written anew from what is in the bundle
+BUNDLE/README.md      its card, likewise
 BUNDLE/added/         files that were given besides, such as the study's YAML
 
 A bundle of evaluations alone holds their folders. The same content gives the same bytes: no times,
@@ -20,18 +21,27 @@ from pathlib import Path
 from typing import IO, Any
 
 import cameleer
-from cameleer.core.artifact import MANIFEST
+from cameleer.core.artifact import MANIFEST, WEIGHTS, file_facts
 from cameleer.core.console import progress, warn
 from cameleer.core.errors import UserError
 from cameleer.core.files import read_json, replacing, sha256_file, write_json
-from cameleer.release.verify import BUNDLE, FORMAT, REPORT, Derive, Problem, check_numbers
+from cameleer.release.bundle_card import bundle_card
+from cameleer.release.verify import (
+    BUNDLE,
+    CARD,
+    FORMAT,
+    REPORT,
+    Derive,
+    Problem,
+    check_numbers,
+    check_written,
+)
 from cameleer.results.store import STUDY, read_study
 
-WEIGHTS = {".safetensors", ".bin", ".pt", ".pth", ".gguf", ".ckpt"}
 TOKENIZERS = {"tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt"}
 DATA = "conversations.jsonl"
 ADDED = "added"
-FROM_TABLES = ("tables/scores.md", "tables/scores.csv", "tables/differences.csv", "tables/data.csv")
+TABLES = (".csv", ".md", ".tex")
 KINDS = ("eval", "judge")
 
 
@@ -89,7 +99,7 @@ def _filled(
         for name, source in contents:
             why = _kept_back(source, weights, data)
             if why:
-                left_out[name] = {**_facts(source), "why": why}
+                left_out[name] = {**file_facts(source), "why": why}
             else:
                 _copy(source, root / name)
             ticker.advance(source.stat().st_size)
@@ -98,11 +108,11 @@ def _filled(
     stale: list[str] = []
     if study:
         derive.report(root, root / REPORT)
-        stale = [
-            name for name in FROM_TABLES if _other(place / REPORT / name, root / REPORT / name)
-        ]
+        stale = _stale(place / REPORT, root / REPORT)
+    with replacing(root / CARD) as handle:
+        handle.write(bundle_card(root))
     files = {
-        file.relative_to(root).as_posix(): _facts(file)
+        file.relative_to(root).as_posix(): file_facts(file)
         for file in sorted(root.rglob("*"))
         if file.is_file()
     }
@@ -115,7 +125,7 @@ def _filled(
         "left_out": dict(sorted(left_out.items())),
     }
     write_json(root / BUNDLE, index)
-    _require_sound(check_numbers(root, derive).problems, place)
+    _require_sound([*check_numbers(root, derive).problems, *check_written(root, index)], place)
     _warn_of_home(root)
     held = sum(int(facts["bytes"]) for facts in files.values())
     return sha256_file(root / BUNDLE), len(files), held, left_out, stale
@@ -177,10 +187,6 @@ def _kept_back(file: Path, weights: bool, data: bool) -> str:
     return "training data" if not data and file.name == DATA else ""
 
 
-def _facts(file: Path) -> dict[str, Any]:
-    return {"bytes": file.stat().st_size, "sha256": sha256_file(file)}
-
-
 def _copy(source: Path, target: Path) -> None:
     if not source.is_file():
         raise UserError("no such file", file=source, hint="check the path")
@@ -190,9 +196,16 @@ def _copy(source: Path, target: Path) -> None:
     shutil.copyfile(source, target)
 
 
-def _other(shown: Path, derived: Path) -> bool:
-    """Whether a table that colleagues may have seen says something else than the bundle's."""
-    return shown.is_file() and shown.read_bytes() != derived.read_bytes()
+def _stale(shown: Path, derived: Path) -> list[str]:
+    """Tables that colleagues may have seen and that say something else than the bundle's."""
+    names = [file.relative_to(derived) for file in sorted(derived.rglob("*"))]
+    return [
+        name.as_posix()
+        for name in names
+        if name.suffix in TABLES
+        and (shown / name).is_file()
+        and (shown / name).read_bytes() != (derived / name).read_bytes()
+    ]
 
 
 def _warn_of_home(root: Path) -> None:
@@ -210,10 +223,8 @@ def _warn_of_home(root: Path) -> None:
 def _require_sound(problems: list[Problem], place: Path) -> None:
     if problems:
         more = f", and {len(problems) - 1} more" if len(problems) > 1 else ""
-        hint = "no bundle was made; `cameleer study run` mends what is missing"
-        raise UserError(
-            f"does not follow from its own samples: {problems[0]}{more}", file=place, hint=hint
-        )
+        hint = "no bundle was made; put it back, or remove its folder and give its command again"
+        raise UserError(f"is not as it was made: {problems[0]}{more}", file=place, hint=hint)
 
 
 def write_tar(folder: Path, out: Path) -> None:

@@ -2,7 +2,6 @@
 
 What no manifest tells is said to be unknown, never guessed. Scores are in points (0 to 100) with
 intervals of 95 %; differences to the base are paired by item, p is Holm's over the card.
-A data card has a Croissant 1.0 description beside it (https://docs.mlcommons.org/croissant).
 """
 
 from __future__ import annotations
@@ -13,11 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from cameleer.core.artifact import MANIFEST
 from cameleer.core.errors import UserError
-from cameleer.core.files import read_json, sha256_file
+from cameleer.core.files import read_json
+from cameleer.release import markdown as md
 from cameleer.release.licences import Check
 from cameleer.results.stats import Paired, holm, paired
 from cameleer.results.store import STUDY, Cell, Evaluation, Study, Train, read_study
@@ -34,6 +32,7 @@ HUB = {
     "alpaca_eval": "tatsu-lab/alpaca_eval",
 }
 SAFETY = ("toxigen", "truthfulqa")
+PARTS = "licences_of_base_and_data"
 RUN = {
     "steps": "optimizer steps",
     "conversations": "conversations",
@@ -143,28 +142,28 @@ def model_card(model: Trained, title: str, base: str | None, check: Check, hub: 
     manifest = model.train.manifest
     head = _model_front(model, title, base, check, hub)
     base = base or model.base or UNKNOWN
-    about = f" ({_plain(model.about).rstrip('.')})" if model.about else ""
+    about = f" ({md.plain(model.about).rstrip('.')})" if model.about else ""
     parts = [
-        f"---\n{_yaml(head)}---",
-        f"# {_plain(title)}",
-        f"{_plain(base)}{about}, fine-tuned on "
-        f"{_plain(model.mixture or 'instruction data')}"
+        md.front_matter(head),
+        f"# {md.plain(title)}",
+        f"{md.plain(base)}{about}, fine-tuned on "
+        f"{md.plain(model.mixture or 'instruction data')}"
         f"{_method(manifest['config'])}.",
         "## Training data",
         _data_section(model),
         "## Training",
-        _pairs(_settings(manifest), ("setting", "value")),
+        md.pairs(_settings(manifest), ("setting", "value")),
         "## Evaluation",
         _evaluation_section(model),
         "## Input format",
         f"The chat template `{manifest['config'].get('template', UNKNOWN)}`, which comes with the "
         "tokenizer (`chat_template.jinja`); the model was trained on no other.",
         "## Limits",
-        _bullets(_limits(model)),
+        md.bullets(_limits(model)),
         "## Licence",
         licence_section(check),
         "## To reproduce",
-        _pairs(_origin(manifest), ("what", "which")),
+        md.pairs(_origin(manifest), ("what", "which")),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -189,14 +188,32 @@ def _model_front(
 
 
 def licence_front(check: Check) -> dict[str, Any]:
-    """Front matter for the licence: one of Hugging Face's names, or "other" and a word on it."""
-    name = re.sub(r"[ _]+", "-", check.licence.lower())
-    known = re.fullmatch(r"(cc-by(-nc)?(-sa|-nd)?|apache|a?gpl|mit|cc0|odc-by)(-[0-9.]+)?", name)
-    if known:
-        return {"license": name}
-    if check.licence == "other":
-        return {"license": "other", "license_name": "see-the-licences-of-base-and-data"}
-    return {"license": "other", "license_name": name}
+    """Front matter for the licence: one of Hugging Face's names, or "other" and a word on it.
+
+    With the licences of base and data, by which `release push` checks it again.
+    """
+    name = hub_licence(check.licence)
+    front: dict[str, Any] = {"license": name}
+    if not _hub_knows(name):
+        told = "see-the-licences-of-base-and-data" if name == "other" else _dashed(name)
+        front = {"license": "other", "license_name": told}
+    if check.parts:
+        front[PARTS] = [[one.name, one.kind, one.licence] for one in check.parts]
+    return front
+
+
+def hub_licence(licence: str) -> str:
+    """Hugging Face's name of a licence if it has one; else as it is."""
+    return name if _hub_knows(name := _dashed(licence)) else licence
+
+
+def _dashed(licence: str) -> str:
+    return re.sub(r"[ _]+", "-", licence.lower())
+
+
+def _hub_knows(name: str) -> bool:
+    known = r"(cc-by(-nc)?(-sa|-nd)?|apache|a?gpl|mit|cc0|odc-by)(-[0-9.]+)?"
+    return re.fullmatch(known, name) is not None
 
 
 def _result(run: Evaluation) -> dict[str, Any]:
@@ -243,7 +260,7 @@ def sources_table(outcome: dict[str, Any], counts: dict[str, Any]) -> str:
         shares = [_percent(facts.get(key)) for key in ("share", "answer_share")]
         rows.append([name, taken, *shares, weight, facts.get("licence", UNKNOWN)])
     head = ["source", "conversations", "share", f"share of answers ({measure})"]
-    return _table([*head, "weight in the loss (supervised tokens)", "licence"], rows)
+    return md.table([*head, "weight in the loss (supervised tokens)", "licence"], rows)
 
 
 def _settings(manifest: dict[str, Any]) -> list[tuple[str, str]]:
@@ -271,7 +288,7 @@ def _evaluation_section(model: Trained) -> str:
         metric = ", ".join(filter(None, (facts["metric"], better)))
         rows.append([label, metric, f"{facts['n']:,}", value, moved.get(label, "–"), asked])
     head = ["benchmark", "metric", "items", "score [95 % interval]"]
-    table = _table([*head, "against the base [95 % interval], p (Holm)", "asked"], rows)
+    table = md.table([*head, "against the base [95 % interval], p (Holm)", "asked"], rows)
     return f"Scores in points. Differences are paired over the same items.\n\n{table}"
 
 
@@ -325,11 +342,11 @@ def _limits(model: Trained) -> list[str]:
 def licence_section(check: Check) -> str:
     """Every part's licence, what they ask together, and what contradicts."""
     rows = [[one.name, one.kind, one.licence, ", ".join(one.asks)] for one in check.parts]
-    table = _table(["part", "kind", "licence", "asks"], rows)
+    table = md.table(["part", "kind", "licence", "asks"], rows)
     asked = ", ".join(check.asked) or "nothing that is known here"
     told = [f"Together they ask: {asked}. Stated for this release: {check.licence}."]
     if check.problems:
-        told.append("**In doubt or in contradiction:**\n\n" + _bullets(check.problems))
+        told.append("**In doubt or in contradiction:**\n\n" + md.bullets(check.problems))
     told.append("This sorts what the releases state; it is no legal advice.")
     return "\n\n".join([table, *told])
 
@@ -364,106 +381,23 @@ def data_card(mix: Path, title: str, check: Check) -> str:
     ]
     files = [(f"`{name}`", f"`{mark}`") for name, mark in manifest["inputs"].items()]
     parts = [
-        f"---\n{_yaml(head)}---",
-        f"# {_plain(title)}",
-        f"{_plain(outcome.get('about') or 'A mixture of instruction data')}: "
+        md.front_matter(head),
+        f"# {md.plain(title)}",
+        f"{md.plain(outcome.get('about') or 'A mixture of instruction data')}: "
         f"{outcome['conversations']:,} conversations. Each line of `conversations.jsonl` is "
         '`{"id", "source", "messages": [{"role", "content"}]}`.',
         "## Sources",
         sources_table(outcome, {}),
-        *(["## Dropped", _table(["source", "reason", "conversations"], lost)] if lost else []),
+        *(["## Dropped", md.table(["source", "reason", "conversations"], lost)] if lost else []),
         "## Licences",
         licence_section(check),
-        *(["## To know", _bullets(outcome["warnings"])] if outcome.get("warnings") else []),
+        *(["## To know", md.bullets(outcome["warnings"])] if outcome.get("warnings") else []),
         "## To reproduce",
         f"Seed {manifest['config'].get('seed')}, fingerprint `{manifest['fingerprint']}`; made "
         "from these files:",
-        _pairs(files, ("file", "sha256")),
+        md.pairs(files, ("file", "sha256")),
     ]
     return "\n\n".join(parts) + "\n"
-
-
-def croissant(mix: Path, title: str, check: Check, url: str | None = None) -> dict[str, Any]:
-    """The mixture in Croissant 1.0, as JSON-LD; url: where it will be found."""
-    manifest = read_json(mix / MANIFEST)
-    outcome, file = manifest["outcome"], mix / "conversations.jsonl"
-    name = re.sub(r"[^A-Za-z0-9_-]+", "-", title).strip("-") or "mixture"
-    facts: dict[str, Any] = {
-        "@context": _context(),
-        "@type": "sc:Dataset",
-        "conformsTo": "http://mlcommons.org/croissant/1.0",
-        "name": name,
-        "description": f"{outcome['conversations']} conversations of "
-        f"{', '.join(outcome['sources'])}, mixed for instruction tuning.",
-        "license": check.licence,
-        "version": "1.0.0",
-        "datePublished": str(manifest["finished"])[:10],
-        "isBasedOn": [f"{source}: {one}" for source, one in manifest["inputs"].items()],
-    }
-    if url:
-        facts["url"] = url
-    facts["distribution"] = [
-        {
-            "@type": "cr:FileObject",
-            "@id": file.name,
-            "name": file.name,
-            "contentUrl": file.name,
-            "encodingFormat": "application/jsonlines",
-            "sha256": sha256_file(file),
-            "contentSize": f"{file.stat().st_size} B",
-        }
-    ]
-    facts["recordSet"] = [_records(file.name)]
-    return facts
-
-
-def _records(file: str) -> dict[str, Any]:
-    """The fields of a conversation: keys of a line of the file."""
-
-    def column(name: str, key: str, about: str, path: str = "") -> dict[str, Any]:
-        source: dict[str, Any] = {"fileObject": {"@id": file}, "extract": {"column": key}}
-        if path:
-            source["transform"] = {"jsonPath": path}
-        more = {"repeated": True} if path else {}
-        head = {"@type": "cr:Field", "@id": f"conversations/{name}", "name": name}
-        return {**head, "description": about, "dataType": "sc:Text", "source": source, **more}
-
-    return {
-        "@type": "cr:RecordSet",
-        "@id": "conversations",
-        "name": "conversations",
-        "key": {"@id": "conversations/id"},
-        "field": [
-            column("id", "id", "Unique name of the conversation."),
-            column("source", "source", "The data set it comes from."),
-            column("role", "messages", "Who speaks, by message.", "$[*].role"),
-            column("content", "messages", "What is said, by message.", "$[*].content"),
-        ],
-    }
-
-
-def _context() -> dict[str, Any]:
-    """The JSON-LD context that the Croissant 1.0 specification gives."""
-    croissant_terms = (
-        "citeAs column equivalentProperty extract field fileProperty fileObject fileSet format "
-        "includes isLiveDataset jsonPath key parentField path recordSet references regex repeated "
-        "replace samplingRate separator source subField transform"
-    )
-    terms: dict[str, Any] = {name: f"cr:{name}" for name in croissant_terms.split()}
-    return {
-        "@language": "en",
-        "@vocab": "https://schema.org/",
-        "cr": "http://mlcommons.org/croissant/",
-        "rai": "http://mlcommons.org/croissant/RAI/",
-        "dct": "http://purl.org/dc/terms/",
-        "sc": "https://schema.org/",
-        "conformsTo": "dct:conformsTo",
-        "data": {"@id": "cr:data", "@type": "@json"},
-        "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
-        "examples": {"@id": "cr:examples", "@type": "@json"},
-        "md5": "cr:md5",
-        **terms,
-    }
 
 
 def _size(conversations: int) -> str:
@@ -489,25 +423,3 @@ def _value(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
     return f"{value:,}" if isinstance(value, int) else f"{value:.6g}"
-
-
-def _yaml(value: Any) -> str:
-    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=100)
-
-
-def _bullets(texts: Sequence[str]) -> str:
-    return "\n".join(f"- {_plain(text)}" for text in texts)
-
-
-def _pairs(rows: Sequence[tuple[str, str]], head: tuple[str, str]) -> str:
-    return _table(head, rows)
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(_plain(str(cell)) for cell in line)} |" for line in lines)
-
-
-def _plain(text: str) -> str:
-    """Text that stays in its cell and brings no markup of its own but code."""
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")

@@ -7,7 +7,7 @@ state, and is no legal advice; whether a model is a work derived from its data i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 RESEARCH, ALIKE, FIXED = "non-commercial use", "share-alike", "no derivatives"
@@ -35,12 +35,14 @@ class Part:
 @dataclass(frozen=True)
 class Check:
     """parts: base and data; asked: what they ask together, the most binding first; problems: what
-    is in doubt or contradicts, in sentences; licence: the one to be released under."""
+    is in doubt or contradicts, in sentences; licence: the one to be released under; forbidden:
+    those of the problems by which it may not be released so."""
 
     parts: list[Part]
     asked: list[str]
     problems: list[str]
     licence: str
+    forbidden: list[str] = field(default_factory=list)
 
 
 def parts_of_mixture(outcome: Mapping[str, Any]) -> list[Part]:
@@ -68,14 +70,18 @@ def check(parts: Sequence[Part], own: str | None, asks: Asks) -> Check:
     """
     known = [one for one in parts if one.known]
     asked = [term for term in ORDER if any(term in one.asks for one in known)]
-    problems = [*_doubts(parts), *_among(known)]
+    forbidden = _fixed(known)
+    problems = [*_doubts(parts), *forbidden, *_among(known)]
     if own is None:
         binding = [one for one in known if set(one.asks) >= set(asked)]
         licence = binding[0].licence if binding and not problems else "other"
-        return Check(list(parts), asked, problems, licence)
+        return Check(list(parts), asked, problems, licence, forbidden)
     release = part("the release", "release", own, asks)
-    problems += _against(known, release)
-    return Check(list(parts), asked, problems, own)
+    if not release.known:
+        problems.append(f"The release's own licence {own} is not known here: compare it.")
+        return Check(list(parts), asked, problems, own, forbidden)
+    against = _against(known, release)
+    return Check(list(parts), asked, [*problems, *against], own, [*forbidden, *against])
 
 
 def _doubts(parts: Iterable[Part]) -> list[str]:
@@ -86,13 +92,17 @@ def _doubts(parts: Iterable[Part]) -> list[str]:
     ]
 
 
-def _among(parts: Sequence[Part]) -> list[str]:
-    """Parts that cannot be under one licence with each other."""
-    found = [
+def _fixed(parts: Iterable[Part]) -> list[str]:
+    return [
         f"{one.name} is under {one.licence}: no derivatives may be passed on."
         for one in parts
         if FIXED in one.asks
     ]
+
+
+def _among(parts: Sequence[Part]) -> list[str]:
+    """Parts that cannot be under one licence with each other."""
+    found: list[str] = []
     alike = _by_licence(one for one in parts if ALIKE in one.asks)
     if len(alike) > 1:
         told = "; ".join(f"{licence} of {names}" for licence, names in alike.items())
@@ -114,8 +124,6 @@ def _among(parts: Sequence[Part]) -> list[str]:
 
 def _against(parts: Sequence[Part], release: Part) -> list[str]:
     """Terms of the parts that the release's licence drops."""
-    if not release.known:
-        return [f"The release's own licence {release.licence} is not known here: compare it."]
     found = []
     for licence, names in _by_licence(parts).items():
         asks = next(one.asks for one in parts if one.licence == licence)

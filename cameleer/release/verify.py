@@ -24,14 +24,15 @@ from pathlib import Path
 from typing import Any
 
 import cameleer
-from cameleer.core.artifact import MANIFEST
+from cameleer.core.artifact import MANIFEST, seal
 from cameleer.core.errors import UserError
 from cameleer.core.files import read_json, sha256_file
 from cameleer.core.jsonl import read_jsonl
+from cameleer.release.bundle_card import bundle_card
 from cameleer.results.stats import mean_interval
 from cameleer.results.store import STUDY, Cell, read_study
 
-BUNDLE, REPORT = "bundle.json", "report"
+BUNDLE, REPORT, CARD = "bundle.json", "report", "README.md"
 FORMAT = 1
 NEAR = 1e-9  # how far apart two machines may be in the same float
 SHOWN = 20  # differences of one page of text that are told one by one
@@ -122,7 +123,7 @@ def verify_bundle(place: Path, derive: Derive, expected: str | None = None) -> F
             made = f"made by cameleer {index.get('cameleer')}, checked by {cameleer.__version__}"
             findings.given.append(f"{made}: where both differ in layout, pages and tables do too")
         numbers = check_numbers(root, derive)
-        findings.problems += numbers.problems
+        findings.problems += [*numbers.problems, *check_written(root, index)]
         findings.numbers, findings.given = numbers.numbers, findings.given + numbers.given
         return findings
 
@@ -206,6 +207,20 @@ def check_files(root: Path, index: Mapping[str, Any]) -> Findings:
     return found
 
 
+def check_written(root: Path, index: Mapping[str, Any]) -> list[Problem]:
+    """Whether the files, those left out with them, are what the manifests say was written."""
+    found = Findings()
+    hashes = {**index["files"], **index.get("left_out", {})}
+    for manifest in sorted(root.rglob(MANIFEST)):
+        with _told(found, root, manifest):
+            for name, facts in (read_json(manifest).get("files") or {}).items():
+                inside = (manifest.parent / name).relative_to(root).as_posix()
+                if hashes.get(inside, {}).get("sha256") != facts["sha256"]:
+                    about = "is not as its stage wrote it" if inside in hashes else "is missing"
+                    found.problems.append(Problem(inside, about))
+    return found.problems
+
+
 def check_numbers(root: Path, derive: Derive) -> Findings:
     """Derive every number of the bundle in a folder, and compare."""
     found = Findings()
@@ -218,6 +233,8 @@ def check_numbers(root: Path, derive: Derive) -> Findings:
                 _check_chain(found, root, cell)
         with _told(found, root, root / STUDY):
             _check_report(found, root, derive)
+    with _told(found, root, root / CARD):
+        _compare_texts(found, CARD, _lines(root / CARD), bundle_card(root).split("\n"))
     return found
 
 
@@ -244,6 +261,8 @@ def _check_stage(found: Findings, root: Path, folder: Path, derive: Derive) -> N
     if said != stage_fingerprint(manifest):
         about = f"says {said}, but its kind, config and inputs give {stage_fingerprint(manifest)}"
         found.problems.append(Problem(name, about, "fingerprint"))
+    if manifest.get("seal") not in (None, seal(manifest)):
+        found.problems.append(Problem(name, "was changed after the work was finished", "seal"))
     found.numbers += 1
     if manifest["kind"] == "eval":
         _check_evaluation(found, root, folder, manifest)
@@ -363,14 +382,19 @@ def _check_report(found: Findings, root: Path, derive: Derive) -> None:
             if entry.name != REPORT:
                 (twin / entry.name).symlink_to(entry.resolve())
         derive.report(twin, twin / REPORT)
-        for file in sorted((twin / REPORT).rglob("*")):
-            below = file.relative_to(twin)
-            if file.suffix == ".png":
-                continue  # drawn from the SVG beside it, in the fonts of a machine
-            if file.is_file() and (root / below).is_file():
-                _compare_files(found, below.as_posix(), root / below, file)
-            elif file.is_file():
-                found.problems.append(Problem(below.as_posix(), "is missing, and can be derived"))
+        for name in sorted(_below(twin) | _below(root)):
+            if not (root / name).is_file():
+                found.problems.append(Problem(name, "is missing, and can be derived"))
+            elif not (twin / name).is_file():
+                found.problems.append(Problem(name, "is not derived from anything"))
+            else:
+                _compare_files(found, name, root / name, twin / name)
+
+
+def _below(root: Path) -> set[str]:
+    """The names of a report's files."""
+    files = (file for file in (root / REPORT).rglob("*") if file.is_file())
+    return {file.relative_to(root).as_posix() for file in files}
 
 
 def _compare_files(found: Findings, name: str, said: Path, derived: Path) -> None:
@@ -378,7 +402,11 @@ def _compare_files(found: Findings, name: str, said: Path, derived: Path) -> Non
         _compare_tables(found, name, _table(said), _table(derived))
     elif derived.suffix in (".md", ".html", ".tex", ".svg", ".txt"):
         _compare_texts(found, name, _lines(said), _lines(derived))
-    elif said.read_bytes() != derived.read_bytes():
+    elif said.read_bytes() == derived.read_bytes():
+        return
+    elif derived.suffix == ".png":
+        found.given.append(f"{name}: not the picture that this machine draws, as with other fonts")
+    else:
         found.problems.append(Problem(name, "other bytes than those derived anew"))
 
 

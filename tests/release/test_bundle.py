@@ -341,9 +341,10 @@ def test_older_tables_are_told_and_written_anew(small_study: Path, tmp_path: Pat
 def test_an_evaluation_alone_is_a_bundle_too(small_study: Path, tmp_path: Path) -> None:
     alone = make_bundle(small_study / "eval/m-gsm", tmp_path / "one", bundling.derive())
     names = set(read_json(alone.path / "bundle.json")["files"])
-    assert names == {f"m-gsm/{name}" for name in ("manifest.json", "samples.jsonl", "scores.json")}
+    stage = {f"m-gsm/{name}" for name in ("manifest.json", "samples.jsonl", "scores.json")}
+    assert names == stage | {"README.md"}
     several = make_bundle(small_study / "eval", tmp_path / "all", bundling.derive())
-    assert several.files == 12
+    assert several.files == 13
     assert not verify_bundle(several.path, bundling.derive()).problems
     with pytest.raises(UserError, match="holds no study and no finished evaluation"):
         make_bundle(small_study / "train", tmp_path / "none", bundling.derive())
