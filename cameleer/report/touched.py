@@ -27,7 +27,7 @@ class Compared:
     asked: int
     kinds: Counter[str]
     answered: int
-    split: Split | None = None
+    split: Split = Split()
     clean: Difference | None = None
     p_holm: float | None = None
 
@@ -99,7 +99,7 @@ def _compared(
 def _cleaned(family: Sequence[Difference], found: Sequence[Compared | None]) -> Iterator[Compared]:
     """What was found, with differences over clean items: a family in which those without touched
     items stand as they are."""
-    sides = [one.split.clean if one and one.split else None for one in found]
+    sides = [one.split.clean if one else None for one in found]
     clean = [
         replace(one, paired=side.moved) if side else one
         for one, side in zip(family, sides, strict=True)
@@ -112,7 +112,7 @@ def _cleaned(family: Sequence[Difference], found: Sequence[Compared | None]) -> 
 
 def _with_excess(found: Sequence[Compared]) -> list[Compared]:
     """The comparisons, the p of each excess adjusted for all of them."""
-    tested = [one for one in found if one.split and one.split.excess]
+    tested = [one for one in found if one.split.excess]
     ps = holm([one.split.excess.p for one in tested])  # type: ignore[union-attr]
     adjusted = dict(zip(map(id, tested), ps, strict=True))
     return [replace(one, p_holm=adjusted.get(id(one))) for one in found]

@@ -38,14 +38,16 @@ def _sentence(one: Compared) -> str:
     start += (
         f", over the clean ones {HOW[one.verdict]} ({signed(clean.difference)}, {interval(clean)})."
     )
-    excess = one.split.excess if one.split else None
+    excess = one.split.excess
+    if one.split.touched is None:  # of an average: not every benchmark has touched items
+        return start
     if excess is None or one.p_holm is None:
         return f"{start} Too few are touched to tell whether they are why."
-    sure = "" if one.p_holm < LEVEL else "not detectably "
+    sure = "detectably" if one.p_holm < LEVEL else "not detectably"
+    larger = "larger" if (excess.value > 0) != whole.lower_is_better else "smaller"
     return (
-        f"{start} The difference is {sure}{'larger' if excess.value > 0 else 'smaller'} on those "
-        f"that it touches, by {points(abs(excess.value))} ({_limits(excess)}; adjusted "
-        f"{p_is(one.p_holm)})."
+        f"{start} What it gained on the touched ones is {sure} {larger} "
+        f"({signed(excess.value)}, {_limits(excess)}; adjusted {p_is(one.p_holm)})."
     )
 
 
@@ -98,7 +100,7 @@ def _of_base(base: str, told: Touching) -> Table:
     """The comparisons with one base in which some items are touched."""
     rows = []
     for one in told.found:
-        if one.whole.base != base or one.split is None:
+        if one.whole.base != base:
             continue
         kinds = ", ".join(f"{number:,} {kind}" for kind, number in one.kinds.items())
         sides = [*_side(one.split.touched), *_side(one.split.clean)]
@@ -150,11 +152,11 @@ def sheet(analysis: Analysis, told: Touching) -> Sheet:
 def _row(one: Compared) -> list[Any]:
     kinds = "; ".join(f"{kind} {number}" for kind, number in one.kinds.items())
     named = [one.whole.base, one.whole.mixture, one.whole.benchmark]
-    excess = one.split.excess if one.split else None
+    excess = one.split.excess
     return [
         *named, one.asked, one.touched, kinds, one.answered,
-        *_numbers(one.split.touched if one.split else None),
-        *_numbers(one.split.clean if one.split else None),
+        *_numbers(one.split.touched),
+        *_numbers(one.split.clean),
         one.clean.p_holm if one.clean else "",
         *([excess.value, excess.low, excess.high, excess.p] if excess else [""] * 4),
         "" if one.p_holm is None else one.p_holm, one.whole.verdict, one.verdict,

@@ -94,9 +94,9 @@ class Excess:
 class Split:
     """Both sides, None where a benchmark has no such items; excess: None where one has too FEW."""
 
-    touched: Side | None
-    clean: Side | None
-    excess: Excess | None
+    touched: Side | None = None
+    clean: Side | None = None
+    excess: Excess | None = None
 
 
 def split(base: Sequence[Run], tuned: Sequence[Run], touched: Collection[str]) -> Split:
@@ -108,7 +108,7 @@ def split(base: Sequence[Run], tuned: Sequence[Run], touched: Collection[str]) -
     inside = _side(base, tuned, keys & set(touched))
     outside = _side(base, tuned, keys - set(touched))
     if inside is None or outside is None or min(inside.moved.n, outside.moved.n) < FEW:
-        return Split(inside, outside, None)
+        return Split(inside, outside)
     return Split(inside, outside, excess(inside.moved, outside.moved))
 
 
