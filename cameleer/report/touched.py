@@ -27,7 +27,7 @@ class Compared:
     asked: int
     kinds: Counter[str]
     answered: int
-    split: Split = Split()
+    split: Split = field(default_factory=Split)
     clean: Difference | None = None
     p_holm: float | None = None
 
