@@ -74,8 +74,9 @@ class Launch:
                 "ray is not installed", field="ray", hint="pip install 'cameleer[ray]'"
             ) from None
         try:
-            ray.init(address=address)
-        except (ConnectionError, ValueError, RuntimeError) as error:
+            _require_listener(address)
+            ray.init(address=address, logging_level="warning")
+        except (OSError, ValueError, RuntimeError) as error:
             reason = str(error).strip().splitlines()[0]
             raise UserError(f"no Ray cluster at '{address}': {reason}", field="ray") from None
         world = self.nodes * self.gpus
@@ -89,7 +90,16 @@ class Launch:
         except Exception as error:  # Ray wraps it; as the first rank fails the others are let go
             reason = str(error).strip().splitlines()[-1]
             hint = "its own words are above; the same command goes on from here"
-            raise UserError(f"a rank failed: {reason}", field="ray", hint=hint) from None
+            raise UserError(reason.rpartition("Error: ")[2], field="ray", hint=hint) from None
+        finally:
+            ray.shutdown()
+
+
+def _require_listener(address: str) -> None:
+    """OSError where nobody listens at a `host:port`; Ray would go on trying for minutes."""
+    host, _, port = address.rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 SBATCH = """\
@@ -132,4 +142,7 @@ class Worker:
         told |= {"MASTER_ADDR": host, "MASTER_PORT": port}
         environment = os.environ | {name: str(value) for name, value in told.items()}
         command = [sys.executable, "-m", "cameleer.cli", *words]
-        subprocess.run(command, env=environment, cwd=folder, check=True)
+        status = subprocess.run(command, env=environment, cwd=folder).returncode
+        if status:
+            how = f"was killed by signal {-status}" if status < 0 else f"ended with {status}"
+            raise RuntimeError(f"rank {rank} of {world} {how}")

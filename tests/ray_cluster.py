@@ -1,0 +1,49 @@
+"""A Ray cluster of this machine alone, for as long as a test takes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+START = "start --block --disable-usage-stats --object-store-memory 100000000"
+HEAD = "--head --node-ip-address 127.0.0.1 --include-dashboard=false --port"
+
+
+@contextmanager
+def ray_cluster(cpus: int, gpus: int = 0) -> Iterator[str]:
+    """The address of one node that is said to have so many CPUs and GPUs."""
+    ray = shutil.which("ray", path=str(Path(sys.executable).parent))
+    if ray is None:
+        pytest.skip("ray is not installed (pip install 'cameleer[ray]')")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = [*START.split(), *HEAD.split(), str(port)]
+    words += ["--num-cpus", str(cpus), "--num-gpus", str(gpus)]
+    node = subprocess.Popen([ray, *words], stdout=subprocess.DEVNULL, env=os.environ)
+    try:
+        _wait_for(port)
+        yield f"127.0.0.1:{port}"
+    finally:
+        node.terminate()
+        node.wait(60)
+
+
+def _wait_for(port: int) -> None:
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return
+        except OSError:
+            assert time.monotonic() < deadline, "Ray does not listen"
+            time.sleep(0.1)
