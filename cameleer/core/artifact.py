@@ -141,7 +141,7 @@ class Stage:
         with disk_full_named(self.folder):
             self._require_free()
             self.partial.mkdir(parents=True, exist_ok=True)
-            with _only_worker(self.partial):
+            with only_worker(self.partial):
                 if self.done():
                     return False  # by who held the lock until now
                 self._require_free()
@@ -213,7 +213,7 @@ def _passing(name: Path) -> bool:
 
 
 @contextmanager
-def _only_worker(folder: Path) -> Iterator[None]:
+def only_worker(folder: Path) -> Iterator[None]:
     """Hold the folder's lock; the kernel lets it go when the process ends, however it ends.
 
     Processes of a study that was just killed end within moments: so long it is tried again.

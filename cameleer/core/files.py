@@ -74,6 +74,13 @@ def write_json(path: Path, value: Any) -> None:
         handle.write("\n")
 
 
+def write_passing(path: Path, value: Any) -> None:
+    """Write as JSON what is soon written anew: readers find it whole, a crash may lose it."""
+    aside = path.with_name(f".{path.name}")
+    aside.write_text(json.dumps(value, ensure_ascii=False), encoding="utf-8")
+    aside.replace(path)
+
+
 def write_jsonl(path: Path, rows: Iterable[Any]) -> int:
     """Write rows as JSON lines, whole or not at all; returns how many."""
     count = 0

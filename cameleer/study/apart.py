@@ -6,7 +6,6 @@ logs/TASK.json   where it is, written anew every second: see `Beat`
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import platform
@@ -27,6 +26,7 @@ from typing import Any, TypeVar
 from cameleer.core.console import under_way
 from cameleer.core.cores import end_with_parent
 from cameleer.core.errors import UserError, out_of_memory
+from cameleer.core.files import write_passing
 from cameleer.model.devices import compute_with
 from cameleer.train.heap import pieces_joined
 
@@ -205,11 +205,9 @@ class Beat:
         threading.Thread(target=self._beat, name="beat", daemon=True).start()
 
     def _beat(self) -> None:
-        aside = self.file.with_name(f".{self.file.name}")
         while True:
             with suppress(OSError):  # a full disk is the work's to tell
-                aside.write_text(json.dumps(self.facts()))
-                aside.replace(self.file)
+                write_passing(self.file, self.facts())
             time.sleep(SECONDS)
 
     def facts(self) -> dict[str, Any]:

@@ -40,10 +40,11 @@ class Executor(Protocol):
 
 @dataclass
 class State:
-    """How far a task is. done, failed, or left: what it needs has failed."""
+    """How far a task is: waiting, running, done, failed, or skipped as what it needs has failed."""
 
     task: Task
     log: Path
+    job: Job | None = None
     state: str = "waiting"
     tries: int = 0
 
@@ -90,24 +91,24 @@ class Course:
             if one.state != "waiting":
                 continue
             before = {self.states[name].state for name in one.task.needs}
-            if before & {"failed", "left"}:
-                one.state = "left"
+            if before & {"failed", "skipped"}:
+                one.state = "skipped"
             elif before <= {"done"}:
                 self._begin(one)
 
     def _begin(self, one: State) -> None:
         try:
-            job = one.task.job()
+            one.job = one.job or one.task.job()
         except UserError as error:
             self._fail(one, str(error))
             return
-        if job is None:
+        if one.job is None:
             one.state = "done"
         elif self.executor.room(one.task):
             one.log.with_suffix(".json").unlink(missing_ok=True)
             one.state, one.tries = "running", one.tries + 1
             self.warned[one.log] = one.log.stat().st_size if one.log.is_file() else 0
-            self.executor.begin(one.task, job, one.log)
+            self.executor.begin(one.task, one.job, one.log)
 
     def _take(self, one: State, end: End) -> None:
         """What a task's end means."""

@@ -51,6 +51,11 @@ def this_machine(study: Study) -> Local:
     gpus = visible_gpus()
     own = all_cores
     if gpus:
+        if spec.gpus_per_stage > len(gpus):
+            field = "executor.gpus_per_stage"
+            raise UserError(
+                f"{spec.gpus_per_stage} are wanted, this machine has {len(gpus)}", field=field
+            )
         own = max(1, all_cores * spec.gpus_per_stage // len(gpus))
     shared = study.threads or own
     alone = not gpus and 2 * shared > all_cores
@@ -100,8 +105,6 @@ class Local:
 
     def room(self, task: Task) -> bool:
         own = self.share(task)
-        if own.gpus > len(self.machine.gpus):
-            raise UserError(f"a task wants {own.gpus} GPUs, here are {len(self.machine.gpus)}")
         if not self.running:
             self._warn_of(task, own)
             return True

@@ -12,6 +12,7 @@ from cameleer.data.miniature import make
 from cameleer.data.mix.build import build
 from cameleer.model.load import load_tokenizer
 from cameleer.report.page import write_report
+from cameleer.study.board import Board
 from cameleer.study.executor import Course, Executor
 from cameleer.study.grid import Failed, Grid, data_stage
 from cameleer.study.judging import cases, judging_of
@@ -52,8 +53,12 @@ def _run_tasks(grid: Grid) -> tuple[Failed, Failed]:
         note(f"{done} of {len(grid.works)} models done before")
     grid.write_index({})
     study = grid.study
-    course = Course(tasks_of(grid), _executor(study), grid.folder, study.executor.retries)
-    failed = course.to_the_end()
+    board = Board(grid.folder)
+    with board.kept():
+        course = Course(
+            tasks_of(grid), _executor(study), grid.folder, study.executor.retries, board.show
+        )
+        failed = course.to_the_end()
     models = {work.cell.name for work in grid.works}
     of_models = {name: why for name, why in failed.items() if name in models}
     return of_models, {name: why for name, why in failed.items() if name not in models}
