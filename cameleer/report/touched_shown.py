@@ -108,12 +108,13 @@ def _of_base(base: str, told: Touching) -> Table:
         verdicts = [one.whole.verdict, one.verdict]
         named = [one.whole.mixture, one.whole.benchmark]
         how = f"{kinds}; {counted(one.answered, 'answer')}"
-        rows.append([*named, _share(one), how, *sides, *excess, *verdicts])
-    head = ["mixture", "benchmark", "touched", "how", "touched: base → tuned", "difference"]
-    head += ["clean: base → tuned", "difference, clean", "touched less clean", "p (Holm)"]
+        rows.append([*named, _share(one), how, *verdicts, *excess, *sides])
+    head = ["mixture", "benchmark", "touched", "how", "over all items", "over clean items"]
+    head += ["touched less clean", "p (Holm)", "touched: base → tuned", "difference, touched"]
+    head += ["clean: base → tuned", "difference, clean"]
     texts = ("benchmark", "how", "over all items", "over clean items")
     caption = f"{base}: scores on the items that a mixture touches, and on those that it does not"
-    return Table(caption, [*head, *texts[2:]], rows, texts)
+    return Table(caption, head, rows, texts)
 
 
 def _share(one: Compared) -> str:
