@@ -39,6 +39,7 @@ from cameleer.model.packing import require_packing, require_vocabulary, room
 from cameleer.results.records import Answer, Rule
 
 WAVES = 2  # so many times as many make a batch, so that who ends makes place for another
+LONG = 2048  # new tokens of outputs so long that a kill must not cost WAVES of them
 HELD = 8192  # tokens of common beginnings that a batch may have in memory
 WORTH = 1024  # tokens that a common beginning must save to stay shared while outputs are written
 
@@ -200,7 +201,8 @@ class TransformersEngine:
     def _cut(self, asked: list[list[_Row]]) -> Iterator[list[_Row]]:
         """Batches of about ROW tokens for choices, else of WAVES times `batch_size` sequences.
 
-        No batch has more than HELD tokens in nodes, unless one request alone does.
+        LONG outputs come in batches of one wave. No batch has more than HELD tokens in nodes,
+        unless one request alone does.
         """
         batch: list[_Row] = []
         nodes: set[Node] = set()
@@ -211,7 +213,8 @@ class TransformersEngine:
             if request.choices:
                 cost, limit = sum(len(row.own) for row in own), ROW
             else:
-                cost, limit = request.samples, WAVES * self.batch_size
+                waves = 1 if request.max_new_tokens >= LONG else WAVES
+                cost, limit = request.samples, waves * self.batch_size
             held = sum(len(node.ids) for node in nodes | new)
             if batch and (size + cost > limit or held > HELD):
                 yield batch

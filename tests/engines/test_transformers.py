@@ -350,21 +350,22 @@ def test_choices_and_outputs_in_one_list(engine: MakeEngine) -> None:
 @given(
     chosen=st.lists(st.tuples(st.integers(0, 7), st.integers(1, 4)), min_size=1, max_size=20),
     size=st.integers(1, 6),
+    long=st.booleans(),
 )
 def test_every_request_is_in_one_batch(
-    shared_engine: TransformersEngine, chosen: list[tuple[int, int]], size: int
+    shared_engine: TransformersEngine, chosen: list[tuple[int, int]], size: int, long: bool
 ) -> None:
     shared_engine.batch_size = size
     texts = SHORT + LONG
     asked = [
-        Request(f"{n}", texts[which], samples=samples, max_new_tokens=9)
+        Request(f"{n}", texts[which], samples=samples, max_new_tokens=2048 if long else 9)
         for n, (which, samples) in enumerate(chosen)
     ]
     batches = shared_engine.batches(asked)
     assert sorted(r.key for batch in batches for r in batch) == sorted(r.key for r in asked)
     assert batches == shared_engine.batches(asked)
     for batch in batches:
-        most = local.WAVES * size
+        most = size if long else 2 * size
         assert len(batch) == 1 or sum(request.samples for request in batch) <= most
 
 
