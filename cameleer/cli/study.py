@@ -26,28 +26,39 @@ StudyFile = Annotated[Path, typer.Argument(help="STUDY.yaml.")]
 
 @app.command("plan")
 def study_plan(
-    file: StudyFile, overrides: Overrides = None, output: StudyFolder = None, json: Json = False
+    file: StudyFile,
+    overrides: Overrides = None,
+    output: StudyFolder = None,
+    hardware: Annotated[
+        str | None,
+        typer.Option(
+            help="h100-80g, a100-80g, a100-40g, rtx4090, l40s, mi250x or cpu. [default: this one]"
+        ),
+    ] = None,
+    gpus: Annotated[int, typer.Option(min=1, help="Devices that train one model.")] = 1,
+    price: Annotated[
+        float | None, typer.Option(min=0, help="US dollars per device and hour.")
+    ] = None,
+    discordance: Annotated[
+        float, typer.Option(min=0.001, max=1, help="Share of items on which two models differ.")
+    ] = 0.2,
+    luck: Annotated[
+        float, typer.Option(min=0, max=1, help="How far the luck of a training moves its score.")
+    ] = 0.01,
+    json: Json = False,
 ) -> None:
-    """Show what the study will do, and the smallest difference that it can show.
+    """Show what the study will take, whether it fits, and the smallest differences it can show.
 
-    Example: `cameleer study plan studies/quickstart.yaml`
+    Example: `cameleer study plan studies/quickstart.yaml --hardware h100-80g --price 2.5`
     """
-    from cameleer.study.status import plan
+    from cameleer.results.detectable import Assumed
+    from cameleer.study.plan_page import show_plan
+    from cameleer.study.planned import StudyPlan
 
     read, folder = _study(file, overrides, output)
-    facts = plan(read, folder)
-    if json:
-        emit_json(facts)
-        return
-    _models_table(facts["models"])
-    columns = ["benchmark", "items", "smallest_difference"]
-    facts_of = [[one[column] for column in columns] for one in facts["benchmarks"]]
-    rows = [["–" if fact is None else fact for fact in row] for row in facts_of]
-    table("", ["benchmark", "items", "smallest difference it can show"], rows)
-    note("(80 % power, 5 % level, one item in five changing sides)")
-    if facts["judges"]:
-        columns = ["judge", "against", "models", "comparisons", "requests"]
-        table("", columns, [[one[column] for column in columns] for one in facts["judges"]])
+    assumed = Assumed(discordance, seeds=discordance / 2, luck=luck)
+    facts = StudyPlan(read, folder, hardware, gpus, price).facts(assumed)
+    emit_json(facts) if json else show_plan(facts)
 
 
 @app.command("run")

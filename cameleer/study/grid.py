@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,15 +91,26 @@ def cells(study: Study) -> list[Cell]:
     return found + [Cell(reference) for reference in study.references]
 
 
+Find = Callable[[str], tuple[Path, str]]
+"""Gives the folder and fingerprint of MODEL."""
+
+
+def model_here(model: str) -> tuple[Path, str]:
+    """Those of a model on this machine, fetched if it must be."""
+    folder = model_folder(model)
+    return folder, model_fingerprint(folder)
+
+
 class Grid:
     """A study's stages under its folder. Made only once the data is there: it is fingerprinted."""
 
-    def __init__(self, study: Study, folder: Path) -> None:
+    def __init__(self, study: Study, folder: Path, find: Find = model_here) -> None:
         self.study, self.folder = study, folder
         self.data = data_stage(study, folder).folder if study.miniature else study.data
         self.mixes = {mixture.name: self._mix(mixture) for mixture in study.mixtures}
-        self.bases = {base.name: model_folder(base.model) for base in study.bases}
-        self.prints = {name: model_fingerprint(path) for name, path in self.bases.items()}
+        found = {base.name: find(base.model) for base in study.bases}
+        self.bases = {name: path for name, (path, _) in found.items()}
+        self.prints = {name: fingerprint for name, (_, fingerprint) in found.items()}
         self.works = [self._work(cell) for cell in cells(study)]
         self.touched: dict[str, Stage] = {}
         """By mixture, which test items it holds; put here when it has been searched."""

@@ -1,4 +1,4 @@
-"""What a study will do, and how far it is: told from its stages, without doing any of the work."""
+"""How far a study is: told from its stages, without doing any of the work."""
 
 from __future__ import annotations
 
@@ -9,65 +9,18 @@ from cameleer.core.artifact import Stage
 from cameleer.core.errors import UserError
 from cameleer.core.files import read_json
 from cameleer.data.miniature import make
-from cameleer.evals.asking import EvalSpec, limited
-from cameleer.evals.benchmark import Ask, benchmark_named
-from cameleer.results.stats import smallest_effect
-from cameleer.study.grid import Grid, data_stage
-from cameleer.study.judging import Case, answered, cases, judging_of
-from cameleer.study.study import Study, StudyJudge, label_of
+from cameleer.study.grid import Find, Grid, data_stage, model_here
+from cameleer.study.judging import Case, answered, judging_of
+from cameleer.study.study import Study
 
 Row = dict[str, Any]
 
 
-def grid_of(study: Study, folder: Path) -> Grid:
+def grid_of(study: Study, folder: Path, find: Find = model_here) -> Grid:
     """The study's grid; the miniature world, which takes a second, is made for it."""
     if study.miniature is not None:
         make(study.miniature, data_stage(study, folder))
-    return Grid(study, folder)
-
-
-def plan(study: Study, folder: Path) -> Row:
-    """Models to train and evaluate, items of each benchmark, what differences can be seen, and
-    what judges will be asked at most.
-
-    smallest_difference: between a tuned model and its base, in score (0..1), that this many items
-    show with 80 % power at the 5 % level, one fifth of the items changing sides; None where answers
-    are only written, for a judge.
-    """
-    grid = grid_of(study, folder)
-    benchmarks: list[Row] = []
-    for spec in study.benchmarks:
-        items = _count_items(spec, grid.data)
-        scored = benchmark_named(spec.benchmark).setting.scored
-        benchmarks.append(
-            {
-                "benchmark": label_of(spec),
-                "items": items,
-                "smallest_difference": round(smallest_effect(items), 4) if scored else None,
-            }
-        )
-    items_of = {one["benchmark"]: one["items"] for one in benchmarks}
-    return {
-        "name": study.name,
-        "folder": str(folder),
-        "models": _models(grid),
-        "benchmarks": benchmarks,
-        "judges": [_asked(grid, judge, items_of) for judge in study.judges],
-    }
-
-
-def _asked(grid: Grid, judge: StudyJudge, items_of: dict[str, int]) -> Row:
-    """What a judge will compare, and how often it will be asked at most."""
-    models = sum(case.judge is judge for case in cases(grid))
-    items = items_of[benchmark_named(judge.benchmark).label]
-    pairs = models * min(items, judge.limit or items)
-    return {
-        "judge": judge.name,
-        "against": judge.against,
-        "models": models,
-        "comparisons": pairs,
-        "requests": pairs * (2 if judge.both_orders else 1),
-    }
+    return Grid(study, folder, find)
 
 
 def status(study: Study, folder: Path) -> Row:
@@ -75,11 +28,12 @@ def status(study: Study, folder: Path) -> Row:
     return {
         "name": study.name,
         "folder": str(folder),
-        "models": _models(grid_of(study, folder)),
+        "models": states(grid_of(study, folder)),
     }
 
 
-def _models(grid: Grid) -> list[Row]:
+def states(grid: Grid) -> list[Row]:
+    """Each model with the state of its training and of each benchmark and judge."""
     return [
         {
             "model": work.cell.name,
@@ -117,9 +71,3 @@ def _state(stage: Stage) -> str:
             done = sum(not line.startswith(b'{"step": 0,') for line in lines)  # before training
             return f"{done} {unit} so far"
     return "begun" if stage.partial.exists() else "to do"
-
-
-def _count_items(spec: EvalSpec, data: Path | None) -> int:
-    benchmark = benchmark_named(spec.benchmark)
-    ask = Ask(benchmark.folder(data), benchmark.setting_name, spec.rule, grading=True)
-    return len(limited(benchmark.module.items(ask), spec.limit))

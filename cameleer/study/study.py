@@ -29,6 +29,7 @@ from cameleer.evals.benchmark import benchmark_named
 from cameleer.evals.judge.run import JudgeSpec
 from cameleer.evals.judge.spec import pairwise_judge
 from cameleer.results.records import Format, Rule
+from cameleer.study.budget import Budget
 from cameleer.study.designs import Design
 from cameleer.train.config import TrainSettings
 
@@ -233,6 +234,7 @@ class Study(Config):
     threads: with which each model is trained and evaluated: numbers depend on it, so give it where
     they are to be the same on several machines; None takes as many as torch does here.
     executor: where that is done.
+    budget: what it may take at most.
     published: whether the report shows the paper's models beside, where benchmarks are the paper's.
     overlap: whether test items are looked for in the mixtures, so that scores on those that a
     mixture holds can be told from scores on the others.
@@ -256,6 +258,7 @@ class Study(Config):
     allow_code_execution: bool | None = None
     threads: PositiveInt | None = None
     executor: ExecutorSpec = ExecutorSpec()
+    budget: Budget | None = None
     published: bool = True
     overlap: bool = True
 

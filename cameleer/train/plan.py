@@ -7,6 +7,7 @@ arithmetic of the step and the share of the hardware's peak that such steps reac
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from copy import copy
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,12 @@ class Planner:
             model, bf16, config.lora or LoraSpec(), work, gpu=hardware.kind == "gpu"
         )
         self.step_tokens = config.rows_of_a_step() * config.max_seq_length
+
+    def over(self, work: Workload) -> Planner:
+        """The same with other data, whose rows need no more memory: that is not worked out anew."""
+        other = copy(self)
+        other.work = work
+        return other
 
     def as_configured(self, ranks: int = 1) -> Option:
         """The run just as its configuration says, on so many ranks."""

@@ -11,8 +11,9 @@ import pytest
 
 from cameleer.core.errors import UserError
 from cameleer.results.judgements import read_judgements
+from cameleer.study.planned import StudyPlan
 from cameleer.study.run import run_study
-from cameleer.study.status import plan, status
+from cameleer.study.status import status
 from cameleer.study.study import load_study
 from tests.engines.api_server import ApiServer, Body, api_server, chat
 
@@ -68,7 +69,8 @@ def test_every_model_is_judged_once_and_a_judge_that_fails_stops_nobody(
         judge("inside", server.url, cache, against="random"),
     ]
     file = declare(**small, benchmarks=["mmlu:0-shot", ALPACA], judges=judges)
-    planned = {one["judge"]: one for one in plan(load_study(file), folder)["judges"]}
+    facts = StudyPlan(load_study(file), folder).facts()
+    planned = {one["judge"]: one for one in facts["judges"]}
     assert (planned["camel"]["models"], planned["camel"]["requests"]) == (2, 2 * ASKED)
     assert (planned["inside"]["models"], planned["inside"]["requests"]) == (1, ASKED)
     with pytest.raises(UserError) as error:

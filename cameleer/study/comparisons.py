@@ -1,0 +1,99 @@
+"""What a study compares, and the smallest difference that each comparison can show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from cameleer.core.errors import UserError
+from cameleer.evals.benchmark import benchmark_named
+from cameleer.results.detectable import (
+    LEVEL,
+    Assumed,
+    Contrast,
+    difference,
+    effects,
+    halved,
+)
+from cameleer.study.asked import Asked
+from cameleer.study.material import Material
+from cameleer.study.study import Study
+
+Row = dict[str, Any]
+Count = tuple[str, Contrast, int]
+"""What is compared, how, and how many such comparisons there are on each benchmark."""
+
+
+def comparisons(
+    study: Study,
+    asked: Mapping[str, Asked | None],
+    material: Mapping[str, Material],
+    assumed: Assumed,
+) -> tuple[list[Row], list[str]]:
+    """Rows for each kind of comparison and each scored benchmark; and why some are not there.
+
+    smallest: in score (0..1), of one comparison by itself; corrected: where Holm's correction is
+    strictest, at the level 5 % / family, so that one is sure to be seen among as many as the report
+    makes. halved_by: see `results.detectable.Halved`; halve: the same in words.
+    """
+    kinds, notes = _kinds(study, material)
+    scored = {
+        label: one
+        for label, one in asked.items()
+        if one is not None and one.items > 1 and benchmark_named(label).setting.scored
+    }
+    rows = []
+    for family in kinds:
+        every = sum(count for _, _, count in family) * len(scored)
+        for what, contrast, count in family:
+            for label, one in scored.items():
+                told = {"comparison": what, "of": count, "benchmark": label, "family": every}
+                rows.append(told | _row(contrast, one, len(study.seeds), every, assumed))
+    return rows, notes
+
+
+def _kinds(study: Study, material: Mapping[str, Material]) -> tuple[list[list[Count]], list[str]]:
+    """The comparisons of each family; a family is what the report corrects together."""
+    models, bases = len(study.mixtures) * len(study.ways()), len(study.bases)
+    kinds = [[("a tuned model against its base", difference(base=True), models * bases)]]
+    if models > 1:
+        pairs = models * (models - 1) // 2
+        kinds.append([("two tuned models", difference(base=False), pairs)])
+    held = {mixture.name: material[mixture.name].sources for mixture in study.mixtures}
+    try:
+        found = effects(held)
+    except UserError as error:
+        return kinds, [f"Effects of single sources cannot be told: {error}"]
+    kinds.append([(f"the effect of {name}", contrast, 1) for name, contrast in found.items()])
+    return kinds, []
+
+
+def _row(contrast: Contrast, asked: Asked, seeds: int, family: int, assumed: Assumed) -> Row:
+    alone = contrast.smallest(asked.independent, seeds, assumed=assumed)
+    strict = contrast.smallest(asked.independent, seeds, LEVEL / family, assumed)
+    given = (asked.items, asked.independent, asked.there, seeds)
+    by = halved(contrast, *given, assumed)
+    return {
+        "items": asked.items,
+        "there": asked.there,
+        "independent": round(asked.independent, 1),
+        "seeds": seeds,
+        "smallest": round(alone, 4),
+        "corrected": round(strict, 4),
+        "halved_by": vars(by) | {},
+        "halve": _words(by.items, by.seeds, by.with_all, asked),
+    }
+
+
+def _words(items: int | None, seeds: int | None, with_all: int | None, asked: Asked) -> str:
+    """What would halve the smallest difference, in words."""
+    more = f"{seeds} seeds" if seeds else ""
+    if items and items <= asked.there:
+        return " or ".join(part for part in (f"{items:,} items", more) if part)
+    if items:
+        only = f"{items:,} items, and the benchmark has only {asked.there:,} here"
+    else:
+        only = "no number of items: the luck of training would be left"
+    if asked.there > asked.items and with_all:
+        return f"all {asked.there:,} items and {with_all} seeds"
+    return f"{only}: {more}" if more else f"{only}; nor do more seeds help enough"

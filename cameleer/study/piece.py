@@ -1,0 +1,62 @@
+"""A piece of a study's plan: one stage, what it has taken, and what is left of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from cameleer.core.artifact import Stage
+from cameleer.engines.server import Limits
+from cameleer.study.budget import Cost
+from cameleer.study.spent import Took, took
+from cameleer.train.hardware import Hardware
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a plan reckons with: a device, how many of it train one model, dollars for an hour of
+    each, and whether it is this machine's, on which rates are measured."""
+
+    hardware: Hardware
+    ranks: int
+    price: float
+    here: bool
+
+    def cost(self, hours: float, devices: int = 1) -> Cost:
+        """Of so many devices at work for hours."""
+        return Cost(hours, hours * devices, hours * devices * self.price)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One stage of the plan. task: that does it, as study.tasks names it; stage: None while it
+    cannot be told, as of a judge before there are answers; devices: that work at it, 0 where a
+    server does, which is asked as `server` says; unknown: what of it cannot be told, or ""."""
+
+    task: str
+    stage: Callable[[], Stage | None]
+    machine: Machine
+    devices: int
+    server: Limits | None
+    left: Cost
+    facts: dict[str, Any]
+    unknown: str = ""
+
+    def spent(self) -> Cost:
+        """What it has taken, by what is on the disk now."""
+        stage = self.stage()
+        return self.cost_of(took(stage)) if stage else Cost()
+
+    def cost_of(self, done: Took) -> Cost:
+        """What a stage's answers or steps cost."""
+        hours = done.seconds / 3600
+        if self.server is None:
+            return self.machine.cost(hours, self.devices)
+        dollars = self.server.dollars(done.prompt_tokens, done.new_tokens)
+        return Cost(hours / self.server.concurrency, 0.0, dollars, done.rows)
+
+    def to_row(self) -> dict[str, Any]:
+        """All of it as JSON values."""
+        costs = {"spent": self.spent().facts(), "left": self.left.facts()}
+        return {**self.facts, **costs, "unknown": self.unknown}
