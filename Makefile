@@ -35,8 +35,9 @@ check: $(VENV)/.dev  ## style, types, import arrows
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-docs: $(VENV)/.dev  ## write the reference of commands and plug-ins anew from the code
+docs: $(VENV)/.dev  ## write the reference anew from the code, build the site into site/
 	$(BIN)/python -m docs.generate
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
 
 bench: $(VENV)/.dev  ## speed and memory beside peers (installs them into their own environments)
 	$(BIN)/python -m bench.data
@@ -46,4 +47,4 @@ bench: $(VENV)/.dev  ## speed and memory beside peers (installs them into their 
 	$(BIN)/python -m bench.eval
 
 clean:  ## remove what the targets made here
-	rm -rf $(VENV) runs bench/out
+	rm -rf $(VENV) runs site bench/out

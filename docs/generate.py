@@ -1,4 +1,7 @@
-"""Writes docs/reference from the code: `python -m docs.generate`; `--check` fails if stale."""
+"""Writes the pages that follow from the code: `python -m docs.generate`; `--check` fails if stale.
+
+These are docs/reference, but for what is written by hand there, and the list of how-to pages.
+"""
 
 from __future__ import annotations
 
@@ -29,9 +32,10 @@ from cameleer.model.embedded import EMBEDDED
 from cameleer.study.designs import Design
 from cameleer.study.study import Base, EngineSpec, Method, Reference, Study
 from cameleer.train.config import TrainConfig, TrainSettings
+from docs import api, how_to, support
+from docs.markdown import page, table
 
-REFERENCE = Path(__file__).parent / "reference"
-NOTICE = "<!-- Written by `python -m docs.generate` from the code; change it there. -->"
+DOCS = Path(__file__).parent
 CONFIGS: dict[str, tuple[type[BaseModel], str]] = {
     "Study": (Study, "`cameleer study … STUDY.yaml`"),
     "Design": (Design, "a study's `design`"),
@@ -51,34 +55,33 @@ CONFIGS: dict[str, tuple[type[BaseModel], str]] = {
 }  # fmt: skip
 
 
+def pages() -> dict[str, str]:
+    """Each page's text by its path within docs."""
+    return {
+        "reference/cli.md": cli_page(),
+        "reference/plugins.md": plugins_page(),
+        "reference/config.md": config_page(),
+        "reference/api.md": page("Python", api.ABOUT, api.api_parts()),
+        "reference/support.md": page(
+            "What is supported, and which test shows it", support.ABOUT, support.support_parts()
+        ),
+        "how-to/index.md": page("How to", how_to.ABOUT, how_to.index_parts()),
+    }
+
+
 def main(arguments: Sequence[str]) -> int:
     """Write the pages, or with `--check` say which ones differ from what would be written."""
-    pages = {"cli.md": cli_page(), "plugins.md": plugins_page(), "config.md": config_page()}
-    if "--check" not in arguments:
-        REFERENCE.mkdir(parents=True, exist_ok=True)
-        for name, text in pages.items():
-            (REFERENCE / name).write_text(text, encoding="utf-8")
-        return 0
-    stale = [name for name, text in pages.items() if _read(REFERENCE / name) != text]
-    for name in stale:
-        print(f"docs/reference/{name} is stale: run `python -m docs.generate`", file=sys.stderr)
-    return len(stale) > 0
+    stale = {name: text for name, text in pages().items() if _read(DOCS / name) != text}
+    for name, text in stale.items():
+        if "--check" in arguments:
+            print(f"docs/{name} is stale: run `python -m docs.generate`", file=sys.stderr)
+        else:
+            (DOCS / name).write_text(text, encoding="utf-8")
+    return "--check" in arguments and len(stale) > 0
 
 
 def _read(path: Path) -> str:
     return path.read_text(encoding="utf-8") if path.is_file() else ""
-
-
-def _page(title: str, about: str, parts: Iterator[str]) -> str:
-    return "\n".join([NOTICE, f"# {title}", "", about, "", *parts]).rstrip() + "\n"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    yield f"| {' | '.join(head)} |"
-    yield f"|{'---|' * len(head)}"
-    for row in rows:
-        yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |"
-    yield ""
 
 
 # ---- commands
@@ -92,7 +95,7 @@ def cli_page() -> str:
         "that\nnames file, line and field; 1 a bug of ours; 130 interrupted. Whatever was "
         "interrupted or killed\ngoes on when the same command is given again."
     )
-    return _page("Commands", about, _commands())
+    return page("Commands", about, _commands())
 
 
 def _commands() -> Iterator[str]:
@@ -121,7 +124,7 @@ def _command(name: str, command: Any) -> Iterator[str]:
     hints = get_type_hints(inspect.unwrap(command.callback))
     rows = [[f"`{_placeholder(p)}`", "needed" if p.required else "", p.help] for p in arguments]
     rows += [[f"`{'`, `'.join(_flags(p, hints))}`", _default(p), p.help] for p in options]
-    yield from _table(["argument, option", "default", "meaning"], rows)
+    yield from table(["argument, option", "default", "meaning"], rows)
 
 
 def _placeholder(argument: Any) -> str:
@@ -157,7 +160,7 @@ def plugins_page() -> str:
         "[a source](../how-to/add-a-source.md), [a benchmark](../how-to/add-a-benchmark.md),\n"
         "[an engine](../how-to/engines.md)."
     )
-    return _page("Plug-ins", about, _plugins())
+    return page("Plug-ins", about, _plugins())
 
 
 def _plugins() -> Iterator[str]:
@@ -181,12 +184,12 @@ def _plugins() -> Iterator[str]:
             ]
         if card.derived_from:
             facts += [["made from", ", ".join(f"`{name}`" for name in card.derived_from)]]
-        yield from _table(["fact", "value"], facts)
+        yield from table(["fact", "value"], facts)
     yield "## Benchmarks"
     yield ""
     for name, module in sorted(plugins(HOME, GROUP).items()):
         yield from _card(name, module)
-        yield from _table(
+        yield from table(
             ["setting", "about", "metric", "format", "samples", "temperature", "new tokens"],
             [_setting(label, one) for label, one in module.SETTINGS.items()],
         )
@@ -208,7 +211,7 @@ def _plugins() -> Iterator[str]:
         [f"`embedded:{name}`", one.about, one.licence, f"`{one.wheel}`"]
         for name, one in EMBEDDED.items()
     ]
-    yield from _table(["model", "what it is", "licence", "from the wheel"], rows)
+    yield from table(["model", "what it is", "licence", "from the wheel"], rows)
 
 
 def _options(model: type[Config]) -> Iterator[str]:
@@ -220,7 +223,7 @@ def _options(model: type[Config]) -> Iterator[str]:
     decides = ["" if field.exclude else "yes" for field in model.model_fields.values()]
     fields = zip(_fields(model, inherited=True), decides, strict=True)
     rows = [[*row, decided] for row, decided in fields]
-    yield from _table(["option", "type", "default", "in the fingerprint"], rows)
+    yield from table(["option", "type", "default", "in the fingerprint"], rows)
 
 
 def _card(name: str, module: Any) -> Iterator[str]:
@@ -242,7 +245,7 @@ def _template(name: str, one: template.Template) -> Iterator[str]:
     yield f"### {name}"
     yield ""
     rows = [[role, f"`{one.headers[role]!r}`", f"`{one.footers[role]!r}`"] for role in one.headers]
-    yield from _table(["role", "opens with", "closes with"], rows)
+    yield from table(["role", "opens with", "closes with"], rows)
 
 
 # ---- configuration
@@ -254,7 +257,7 @@ def config_page() -> str:
         "Unknown fields are errors. A value is overridden on the command line by its dotted path:\n"
         "`train.learning_rate=1e-5`. Paths are relative to the folder the command is given in."
     )
-    return _page("Configuration", about, _configs())
+    return page("Configuration", about, _configs())
 
 
 def _configs() -> Iterator[str]:
@@ -267,7 +270,7 @@ def _configs() -> Iterator[str]:
         yield inspect.cleandoc(model.__doc__ or "")
         yield "```"
         yield ""
-        yield from _table(["field", "type", "default"], list(_fields(model)))
+        yield from table(["field", "type", "default"], list(_fields(model)))
 
 
 def _fields(model: type[BaseModel], *, inherited: bool = False) -> Iterator[list[str]]:
