@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.filesize import decimal
 
-from cameleer.cli import bundling, pushing
+from cameleer.cli import bundling, gguf, pushing
 from cameleer.cli.options import Json, Output, group, out_folder
 from cameleer.core.console import emit_json, note
 
@@ -120,3 +120,4 @@ app.command("card")(bundling.card)
 app.command("bundle")(bundling.bundle)
 app.command("verify")(bundling.verify)
 app.command("push")(pushing.push)
+app.command("gguf")(gguf.gguf)
