@@ -13,9 +13,10 @@ def study(
     scores: Mapping[str | None, list[list[float]]],
     methods: tuple[str, ...] = (),
     lower: bool = True,
+    sources: Mapping[str, dict[str, int]] | None = None,
 ) -> Path:
-    """A finished study: scores of each seed, by mixture, which holds 10 of the source that its
-    name begins with; lower: is better."""
+    """A finished study: scores of each seed, by mixture, which holds what `sources` says, or 10 of
+    the source that its name begins with; lower: is better."""
     cells = []
     for mixture, seeds in scores.items():
         for seed, values in enumerate(seeds):
@@ -32,7 +33,8 @@ def study(
                 {"base": "b", "mixture": mixture, "seed": seed, "evals": {"t": place.name}}
             )
     named = [name for name in scores if name]
-    mixtures = [{"name": name, "sources": {name.partition(" ")[0]: 10}} for name in named]
+    holds = {name: {name.partition(" ")[0]: 10} for name in named} | dict(sources or {})
+    mixtures = [{"name": name, "sources": holds[name]} for name in named]
     record: dict[str, Any] = {"name": "s", "bases": [{"name": "b"}], "mixtures": mixtures}
     record["study"] = {"methods": [{"name": name} for name in methods]}
     record |= {"benchmarks": ["t"], "cells": cells}
