@@ -224,7 +224,7 @@ def read_study(folder: Path) -> Study:
             declared=record.get("declared") or declared,
             methods=[method["name"] for method in declared.get("methods") or []],
             parameters={
-                base["name"]: base["parameters"] for base in record["bases"] if "parameters" in base
+                base["name"]: count for base in record["bases"] if (count := base.get("parameters"))
             },
             touched={
                 mix["name"]: found

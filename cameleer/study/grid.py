@@ -18,6 +18,7 @@ from cameleer.engines.registry import Chosen
 from cameleer.evals.asking import EvalSpec
 from cameleer.evals.runner import eval_stage
 from cameleer.model.load import load_tokenizer, model_fingerprint, model_folder
+from cameleer.model.size import parameters
 from cameleer.study.licences import licences
 from cameleer.study.study import Base, Method, Reference, Study, label_of, row_name
 from cameleer.train.config import TrainConfig
@@ -173,7 +174,14 @@ class Grid:
         return {
             "name": study.name,
             "about": study.about,
-            "bases": [{"name": base.name, "about": base.about} for base in study.bases],
+            "bases": [
+                {
+                    "name": base.name,
+                    "about": base.about,
+                    "parameters": parameters(self.bases[base.name]),
+                }
+                for base in study.bases
+            ],
             "references": [{"name": one.name, "about": one.about} for one in study.references],
             "mixtures": [
                 {
