@@ -16,7 +16,7 @@ def gguf(
     output: Output,
     outtype: Annotated[
         Literal["auto", "f32", "f16", "bf16", "q8_0"],
-        typer.Option(help="Type of the numbers; auto: the model's, in 16 bits."),
+        typer.Option(help="Type of the numbers; auto: 16 bits, f16 or bf16."),
     ] = "auto",
     converter: Annotated[
         str | None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -154,6 +155,20 @@ def test_a_mixtures_card_and_croissant(study: Path, tmp_path: Path, run_release:
     (records,) = facts["recordSet"]
     row = json.loads(data)
     assert {one["source"]["extract"]["column"] for one in records["field"]} == set(row)
+
+
+def test_the_library_of_croissants_makers_reads_it(
+    study: Path, tmp_path: Path, run_release: Run
+) -> None:
+    mlcroissant = pytest.importorskip("mlcroissant", reason="mlcroissant is not installed")
+    mix = study / "mix/m"
+    assert run_release("card", str(mix), "-o", str(tmp_path), "--name", "two sources")[0] == 0
+    shutil.copy(mix / "conversations.jsonl", tmp_path)
+    read = mlcroissant.Dataset(jsonld=str(tmp_path / "croissant.json"))  # raises what is invalid
+    (row,) = read.records("conversations")
+    found = {name.rpartition("/")[2]: value for name, value in row.items()}
+    assert (found["id"], found["source"]) == (b"a", b"dolly")
+    assert (found["role"], found["content"]) == ([b"user"], [b"hi"])
 
 
 def test_what_is_of_another_model_or_data_is_refused(study: Path) -> None:
