@@ -240,7 +240,8 @@ def _page_of(
     html: Path, folder: Path, chosen: Sequence[tuple[Answered, list[str]]], json: bool
 ) -> None:
     """Write the page of an evaluation's items, or of several evaluations'."""
-    from cameleer.evals.browse import entries_of, write_page
+    from cameleer.evals.browse import entries_of
+    from cameleer.results.items_page import write_page
 
     facts = []
     for run, keys in chosen:
@@ -274,7 +275,8 @@ def _say_page(html: Path, written: tuple[int, int], json: bool) -> None:
 def _compared(
     title: str, found: Sequence[Comparison], limit: int, html: Path | None, json: bool
 ) -> None:
-    from cameleer.evals.browse import average, twin_entries, write_page
+    from cameleer.evals.browse import average, twin_entries
+    from cameleer.results.items_page import write_page
 
     if not found:
         raise UserError("nothing here has a score: there is nothing to compare")

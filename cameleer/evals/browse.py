@@ -14,24 +14,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import cameleer
 from cameleer.core.errors import UserError
-from cameleer.core.files import replacing, to_json, write_jsonl
+from cameleer.core.files import write_jsonl
 from cameleer.core.jsonl import read_jsonl
-from cameleer.core.page import page_template
 from cameleer.engines.engine import TOO_LONG
-from cameleer.evals.extract import NO_ANSWER
 from cameleer.evals.recorded import grade
 from cameleer.evals.runner import SAMPLES
-from cameleer.results.records import Rule
+from cameleer.results.items_page import Row, entry, gain, verdict_of, why
+from cameleer.results.records import NO_ANSWER, Rule
 from cameleer.results.stats import Items, Paired, holm, paired, suite_difference
 from cameleer.results.store import Evaluation
 
-Row = dict[str, Any]
-
-LONGEST = 6000  # characters of a text that a page shows; what is left out is said
-PAGE_BYTES = 48 * 2**20  # of samples in one page; a browser still searches so many at once
-BEGINNING = 400  # characters that prompts must share for a page to keep them once
 DETECTABLE = 0.05
 
 
@@ -153,8 +146,7 @@ def compare(a: Answered, b: Answered) -> Comparison:
             f"{a.name} is {a.benchmark}, {b.name} is {b.benchmark}: no item is in both",
             hint="compare evaluations of the same benchmark and data",
         )
-    sign = -1 if a.lower_is_better else 1
-    twins = [_twin(a.rows[key], b.rows[key], sign) for key in shared]
+    twins = [_twin(a.rows[key], b.rows[key], a.lower_is_better) for key in shared]
     left_out = (len(a.rows) - len(shared), len(b.rows) - len(shared))
     found = None
     if a.items and b.items:
@@ -194,35 +186,8 @@ def _only(items: Items, keys: Sequence[str], flipped: bool = False) -> Items:
     return replace(items, scores=scores, weights=weights)
 
 
-def _twin(a: Row, b: Row, sign: int) -> Twin:
-    scored = a.get("score") is not None and b.get("score") is not None
-    gain = sign * (b["score"] - a["score"]) if scored else 0.0
-    return Twin(a, b, gain, _why(a, b))
-
-
-def _why(a: Row, b: Row) -> list[str]:
-    """What about an item differs between two evaluations."""
-    found = []
-    if a.get("prompt") != b.get("prompt"):
-        found.append("prompt differs")
-    if a["outputs"] != b["outputs"]:
-        found.append("output differs")
-    elif a.get("extracted") != b.get("extracted"):
-        found.append("extraction differs")
-    elif a.get("score") != b.get("score"):
-        found.append("comparison differs")
-    for what, test in (("cut at length", _cut), ("no answer found", _unanswered)):
-        if test(a) != test(b):
-            found.append(f"{what} in {'A' if test(a) else 'B'} only")
-    return found
-
-
-def _cut(row: Row) -> bool:
-    return "length" in (row.get("finish") or [])
-
-
-def _unanswered(row: Row) -> bool:
-    return row.get("note") == NO_ANSWER
+def _twin(a: Row, b: Row, lower_is_better: bool) -> Twin:
+    return Twin(a, b, gain(a, b, lower_is_better) or 0.0, why(a, b))
 
 
 def reasons(twins: Iterable[Twin]) -> list[tuple[str, int, int]]:
@@ -233,15 +198,6 @@ def reasons(twins: Iterable[Twin]) -> list[tuple[str, int, int]]:
         (better if twin.gain > 0 else worse).update(twin.why if twin.gain else [])
     order = sorted({*better, *worse}, key=lambda why: (-better[why] - worse[why], why))
     return [(why, better[why], worse[why]) for why in order]
-
-
-def verdict_of(row: Row, lower_is_better: bool = False) -> str:
-    """`right`, `wrong`, `partly`, or `unscored`."""
-    score = row.get("score")
-    if score is None:
-        return "unscored"
-    good = 1 - score if lower_is_better else score
-    return "right" if good == 1 else "wrong" if good == 0 else "partly"
 
 
 def select(
@@ -257,137 +213,14 @@ def select(
     ]
 
 
-def write_page(
-    path: Path,
-    title: str,
-    facts: Sequence[str],
-    sides: Sequence[str],
-    entries: Iterable[Row],
-) -> tuple[int, int]:
-    """Write one self-contained page of `entries` (see `entry`); returns (shown, left out).
-
-    sides: what the one or two evaluations of each entry are called. What is beyond PAGE_BYTES is
-    left out; the page says so.
-    """
-    rows = list(entries)
-    begun = _beginnings(rows)
-    texts = list(dict.fromkeys(begun.values()))
-    shown: list[str] = []
-    size = 0
-    for row in rows:
-        shown.append(to_json(_told_once(row, begun, texts)))
-        size += len(shown[-1])
-        if size > PAGE_BYTES:
-            break
-    page = page_template(Path(__file__).with_name("browse.html.jinja"))
-    html = page.render(
-        title=title,
-        facts=facts,
-        two=len(sides) == 2,
-        names=_inert(to_json(list(sides))),
-        left_out=len(rows) - len(shown),
-        version=cameleer.__version__,
-        entries=_inert(f"[{','.join(shown)}]"),
-        beginnings=_inert(to_json(texts)),
-    )
-    with replacing(path) as handle:
-        handle.write(html)
-    return len(shown), len(rows) - len(shown)
-
-
-def _inert(text: str) -> str:
-    """JSON that can stand in a script element: nothing in it ends the element or begins another."""
-    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
-
-
-def _beginnings(entries: Iterable[Row]) -> dict[tuple[str, str, int], str]:
-    """What the prompts of a group begin with, such as few-shot examples: to be kept once."""
-    first: dict[tuple[str, str, int], str] = {}
-    found: dict[tuple[str, str, int], str] = {}
-    for entry in entries:
-        for number, side in enumerate(entry["sides"]):
-            place, prompt = (entry["b"], entry["g"], number), side["p"]
-            if place in first and place not in found:
-                shared = first[place][: _shared(first[place], prompt)]
-                whole = shared[: shared.rfind("\n") + 1]
-                found[place] = whole if len(whole) >= BEGINNING else ""
-            first.setdefault(place, prompt)
-    return {place: text for place, text in found.items() if text}
-
-
-def _shared(a: str, b: str) -> int:
-    """Characters that two texts have in common at their beginning."""
-    unequal = (index for index, (x, y) in enumerate(zip(a, b, strict=False)) if x != y)
-    return next(unequal, min(len(a), len(b)))
-
-
-def _told_once(entry: Row, begun: dict[tuple[str, str, int], str], texts: list[str]) -> Row:
-    """The entry with each prompt as (number of its beginning in `texts` or -1, the rest), and a
-    second one that is the same as None."""
-    sides: list[Row] = []
-    for number, side in enumerate(entry["sides"]):
-        if number and side["p"] == entry["sides"][0]["p"]:
-            sides.append(side | {"p": None})
-            continue
-        text, prompt = begun.get((entry["b"], entry["g"], number), ""), side["p"]
-        if text and prompt.startswith(text):
-            cut = [texts.index(text), shortened(prompt[len(text) :])]
-        else:
-            cut = [-1, shortened(prompt)]
-        sides.append(side | {"p": cut})
-    return entry | {"sides": sides}
-
-
 def entries_of(run: Answered, keys: Iterable[str], label: str = "") -> Iterable[Row]:
     """What a page needs of items of an evaluation. label: in place of the benchmark's."""
     for key in keys:
-        row = run.rows[key]
-        verdict = verdict_of(row, run.lower_is_better)
-        yield _entry(label or run.benchmark, row, [row], verdict, [])
+        yield entry(label or run.benchmark, [run.rows[key]], run.lower_is_better)
 
 
 def twin_entries(comparison: Comparison) -> Iterable[Row]:
     """What a page needs of each item of a comparison, those that flip first."""
+    a = comparison.a
     for twin in sorted(comparison.twins, key=lambda twin: not twin.gain):
-        outcome = twin.outcome if comparison.paired else "unscored"
-        yield _entry(comparison.a.benchmark, twin.a, [twin.a, twin.b], outcome, twin.why)
-
-
-def _entry(benchmark: str, row: Row, sides: Sequence[Row], outcome: str, why: list[str]) -> Row:
-    return {
-        "k": row["item"],
-        "b": benchmark,
-        "g": row.get("group", ""),
-        "t": shortened(_text(row.get("target"))),
-        "w": outcome,
-        "y": why,
-        "sides": [_side(side) for side in sides],
-    }
-
-
-def _side(row: Row) -> Row:
-    extracted = row.get("extracted") or []
-    return {
-        "s": row.get("score"),
-        "x": [None if one is None else shortened(_text(one), 600) for one in extracted],
-        "o": [shortened(output) for output in row["outputs"]],
-        "f": list(row.get("finish") or []),
-        "n": row.get("note", ""),
-        "v": row.get("values") or {},
-        "r": row.get("reviews") or {},
-        "l": [round(one, 3) for one in row.get("logprobs") or []],
-        "i": [row.get("prompt_tokens", 0), row.get("new_tokens", 0)],
-        "p": row.get("prompt", ""),
-    }
-
-
-def shortened(text: str, longest: int = LONGEST) -> str:
-    """The text, or its beginning and end with a word on how much is left out between."""
-    if len(text) <= longest:
-        return text
-    half = longest // 2
-    return f"{text[:half]}\n[… {len(text) - 2 * half:,} characters, in {SAMPLES} …]\n{text[-half:]}"
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else to_json(value)
+        yield entry(a.benchmark, [twin.a, twin.b], a.lower_is_better)

@@ -17,7 +17,7 @@ from cameleer.results.stats import (
     suite_difference,
     suite_mean,
 )
-from cameleer.results.store import Evaluation, Study
+from cameleer.results.store import UNTUNED, Evaluation, Study
 
 AVERAGE = "average"
 LEVEL = 0.05
@@ -81,7 +81,7 @@ class Row:
 
     @property
     def label(self) -> str:
-        return self.mixture or "base, untuned"
+        return self.mixture or UNTUNED
 
     @property
     def average(self) -> Score | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 from cameleer.core.artifact import MANIFEST
 from cameleer.core.files import read_json, to_json
 from cameleer.report.analysis import Analysis, Matrix, powers
-from cameleer.report.words import MISSING, counted, p_value, points, signed
+from cameleer.report.words import MISSING, p_value, points, signed
 from cameleer.results.store import Cell, Evaluation, Study
 
 TRAINING = {
@@ -23,8 +23,6 @@ TRAINING = {
     "cut": "cut",
     "dropped": "dropped",
     "final_loss": "final loss",
-    "tokens_per_second": "tokens/s",
-    "peak_memory_gib": "peak GiB",
 }
 
 
@@ -230,23 +228,10 @@ def software_table(study: Study) -> Table:
     return Table("Software and machine", ["what", "which", "stages"], rows, ("which",))
 
 
-def totals(study: Study) -> list[str]:
-    """Seeds, time and tokens of the whole study, in words."""
-    trains = [cell.train for cell in study.cells if cell.train]
-    evals = [run for cell in study.cells for run in cell.evals.values()]
-    seeds = sorted({cell.seed for cell in study.cells if cell.seed is not None})
-    trained, evaluated = _seconds(trains), _seconds(evals)
-    new = sum(int(run.scores.get("new_tokens") or 0) for run in evals)
-    return [
-        f"{counted(len(trains), 'training run')} in {duration(trained)}; "
-        f"{counted(len(evals), 'evaluation')} in {duration(evaluated)}, "
-        f"{counted(new, 'token')} written by models.",
-        f"Seeds of training: {', '.join(map(str, seeds)) or 'none'}.",
-    ]
-
-
-def _seconds(stages: Iterable[Any]) -> float:
-    return sum(float(stage.manifest.get("seconds") or 0) for stage in stages)
+def seeds(study: Study) -> str:
+    """The seeds of training, in words."""
+    found = sorted({cell.seed for cell in study.cells if cell.seed is not None})
+    return f"Seeds of training: {', '.join(map(str, found)) or 'none'}."
 
 
 def _manifests(study: Study) -> list[dict[str, Any]]:

@@ -1,13 +1,15 @@
 """The report: one HTML page that needs nothing else, and its tables and figures as files.
 
 REPORT/report.html  the page
+REPORT/items/       a page for each benchmark: every item, all models (see items)
 REPORT/tables/      Markdown, LaTeX and CSV (see tables)
 REPORT/figures/     SVG and PNG
+REPORT/study.yaml   the study's file, to do it again
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -16,16 +18,27 @@ import cameleer
 from cameleer.core.drawing import Drawing, png
 from cameleer.core.files import replacing
 from cameleer.core.page import page_template
-from cameleer.report import effects_shown, facts, figures, forgotten, touched_shown, words
-from cameleer.report.analysis import AVERAGE, Analysis, Score, analyse
+from cameleer.report import (
+    effects_shown,
+    facts,
+    figures,
+    forgotten,
+    reproduce,
+    touched_shown,
+    words,
+)
+from cameleer.report.analysis import AVERAGE, Analysis, Matrix, Row, Score, analyse
 from cameleer.report.answers import questions
 from cameleer.report.beside import beside_table
+from cameleer.report.costs import cost_sheet, cost_table, cost_words
+from cameleer.report.items import ItemsPage, write_items
+from cameleer.report.licences import licence_sheet, licence_table, licence_words
 from cameleer.report.opinions_page import study_content
 from cameleer.report.tables import analysis_sheets, write_tables
 from cameleer.report.touched import touching
 from cameleer.results.attribution import attributions
 from cameleer.results.judged import Judged
-from cameleer.results.store import Study, read_study
+from cameleer.results.store import UNTUNED, Study, read_study
 
 HERE = Path(__file__).parent
 
@@ -36,37 +49,54 @@ def write_report(
     judged: Judged | None = None,
     same: Mapping[str, str] | None = None,
 ) -> Path:
-    """Write report.html, and below `out` the tables and figures.
+    """Write the report into `out`; returns its page.
 
     judged: what judges and people said of the study's models, besides its own judges; same: the
-    study's names of models that they called otherwise. Returns the page. Of the study its results
-    are read only, so it can be written while the study still runs: what is not finished shows as
-    missing. Raises UserError where the results are broken.
+    study's names of models that they called otherwise. Of the study its results are read only, so
+    it can be written while the study still runs: what is not finished shows as missing. Raises
+    UserError where the results are broken.
     """
     analysis = analyse(read_study(study_folder))
-    told = attributions(analysis.study)
-    effects = effects_shown.shown(told)
-    seen = touching(analysis)
+    study = analysis.study
+    told, seen = attributions(study), touching(analysis)
+    effects, drawn = effects_shown.shown(told), _figures(analysis)
+    judged = _all_judged(study, judged)
+    joined = study_content(analysis, judged, same or {}) if judged.judgements else None
     sheets = [effects_shown.sheet(told), touched_shown.sheet(analysis, seen)]
-    write_tables([*analysis_sheets(analysis), *sheets], out / "tables")
-    drawn = _figures(analysis)
+    sheets += [*analysis_sheets(analysis), cost_sheet(study), licence_sheet(study)]
+    write_tables(sheets, out / "tables")
     _write_figures({**drawn, **effects_shown.figures(effects)}, out / "figures")
+    content = _content(analysis, out)
+    content["answer"] += [*touched_shown.sentences(seen), *effects_shown.in_words(told)]
+    content["touched"] = touched_shown.content(analysis, seen, out)
+    content |= {"figures": drawn, "effects": effects, "joined": joined}
+    content |= _ways_in(write_items(study, out))
+    with replacing(out / reproduce.FILE) as handle:
+        handle.write(content["yaml"])
     page = out / "report.html"
-    shown = page_template(
+    with replacing(page) as handle:
+        handle.write(_template().render(content))
+    return page
+
+
+def _template() -> Any:
+    return page_template(
         HERE / "page.html.jinja",
         points=words.points,
         signed=words.signed,
         interval=words.interval,
     )
-    judged = _all_judged(analysis.study, judged)
-    joined = study_content(analysis, judged, same or {}) if judged.judgements else None
-    content = _content(analysis, out)
-    content["answer"] += [*touched_shown.sentences(seen), *effects_shown.in_words(told)]
-    content["touched"] = touched_shown.content(analysis, seen, out)
-    html = shown.render(**content, figures=drawn, effects=effects, joined=joined)
-    with replacing(page) as handle:
-        handle.write(html)
-    return page
+
+
+def _ways_in(pages: Sequence[ItemsPage]) -> dict[str, Any]:
+    """From the matrix to the pages of items: of a benchmark, and of what flips between models."""
+    found = {(page.base, page.benchmark): page for page in pages}
+
+    def flips(matrix: Matrix, row: Row, benchmark: str) -> str:
+        page = found.get((matrix.base, benchmark))
+        return page.flips(UNTUNED, row.label) if page else ""
+
+    return {"items": pages, "items_of": found.get, "flips": flips}
 
 
 def _content(analysis: Analysis, out: Path) -> dict[str, Any]:
@@ -92,8 +122,16 @@ def _content(analysis: Analysis, out: Path) -> dict[str, Any]:
             for matrix in analysis.matrices
             for name in matrix.benchmarks
         ],
+        "costs": cost_table(study),
+        "costs_said": cost_words(study),
+        "licences": licence_table(study),
+        "licences_said": licence_words(study),
+        "yaml": reproduce.study_yaml(study),
+        "commands": reproduce.commands(study),
+        "inputs": reproduce.input_table(study),
+        "stages": reproduce.stage_table(study),
         "groups": [table for matrix in analysis.matrices for table in facts.group_tables(matrix)],
-        "totals": facts.totals(study),
+        "seeds": facts.seeds(study),
         "training": facts.training_table(study),
         "evaluations": facts.evaluation_table(study, out),
         "software": facts.software_table(study),

@@ -11,7 +11,7 @@ from cameleer.core.errors import unknown
 from cameleer.core.files import read_json
 from cameleer.results.judgements import read_judgements
 from cameleer.results.records import Judgement
-from cameleer.results.store import Cell, Evaluation, Study
+from cameleer.results.store import UNTUNED, Cell, Evaluation, Study
 
 ANNOTATIONS = "annotations.json"
 """What a judging leaves beside its judgements: both answers to each item, in AlpacaEval's form."""
@@ -113,7 +113,7 @@ def model_name(study: Study, cell: Cell) -> str:
     """What the report calls a cell's model, whatever its seed."""
     if cell.reference:
         return cell.base
-    row = cell.mixture or "base, untuned"
+    row = cell.mixture or UNTUNED
     return row if len(study.bases) == 1 else f"{cell.base}: {row}"
 
 

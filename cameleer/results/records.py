@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 Rule = Literal["paper", "fixed"]
 Format = Literal["chat", "plain"]
+NO_ANSWER = "no answer found"
+"""The note of a score whose output held no answer; the runner counts it."""
 
 
 @dataclass(frozen=True, slots=True)

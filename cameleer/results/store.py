@@ -20,6 +20,7 @@ from cameleer.core.jsonl import read_jsonl
 from cameleer.results.stats import Items
 
 STUDY = "study.json"
+UNTUNED = "base, untuned"  # what a base as it is goes by, beside its mixtures
 
 
 @dataclass(frozen=True)

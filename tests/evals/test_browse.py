@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from cameleer.core.errors import UserError
-from cameleer.evals import browse
 from cameleer.evals.browse import (
     Answered,
     average,
@@ -23,8 +22,9 @@ from cameleer.evals.browse import (
     regraded,
     select,
     twin_entries,
-    write_page,
 )
+from cameleer.results import items_page
+from cameleer.results.items_page import write_page
 from cameleer.results.store import Evaluation
 
 EVIL = '</script><script>alert("x")</script><!-- \u2028 &amp; <b>'
@@ -155,7 +155,7 @@ def test_answers_without_scores_are_shown_not_compared(tmp_path: Path) -> None:
     a = answered(tmp_path / "a", [row(0, None, "one")])
     found = compare(a, answered(tmp_path / "b", [row(0, None, "two")]))
     assert (found.paired, found.verdict, found.flips) == (None, "no score", [])
-    assert [entry["w"] for entry in twin_entries(found)] == ["unscored"]
+    assert [entry["pairs"] for entry in twin_entries(found)] == [[[None, 2]]]
     with pytest.raises(UserError, match="gsm:cot has no score"):
         regraded(a, "paper", None)
 
@@ -240,14 +240,14 @@ def test_the_page_holds_every_item_as_it_was_and_asks_for_nothing(tmp_path: Path
     assert page.count("one and one") == 20
     bare = re.sub(r'(?s)<script type="application/json".*?</script>', "", page)
     assert "alert(" not in bare.replace("&lt;script&gt;alert(", "")
-    assert page.count("<script") == 4
-    assert not re.search(r'(src|href)="|@import|url\(', page)
+    assert page.count("<script") == 5
+    assert not re.search(r'(src|href)="(?!#)|@import|url\(', page)
 
 
 def test_a_page_that_would_be_too_large_says_what_it_leaves_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(browse, "PAGE_BYTES", 5000)
+    monkeypatch.setattr(items_page, "PAGE_BYTES", 5000)
     run = answered(tmp_path / "a", [row(n, 0.0, "word " * 5000) for n in range(9)])
     shown, left_out = write_page(
         tmp_path / "page.html", "t", [], ["A"], entries_of(run, list(run.rows))
@@ -263,8 +263,8 @@ def test_of_a_comparison_what_flips_comes_first(tmp_path: Path) -> None:
     a = answered(tmp_path / "a", [row(n, 0.0) for n in range(4)])
     b = answered(tmp_path / "b", [row(n, float(n == 2)) for n in range(4)])
     entries = list(twin_entries(compare(a, b)))
-    assert [(entry["k"], entry["w"]) for entry in entries[:2]] == [
-        ("gsm/2", "better"),
-        ("gsm/0", "same"),
+    assert [(entry["k"], entry["pairs"]) for entry in entries[:2]] == [
+        ("gsm/2", [[1, 8]]),
+        ("gsm/0", [[0, 0]]),
     ]
     assert [side["s"] for side in entries[0]["sides"]] == [0.0, 1.0]
