@@ -6,8 +6,8 @@ Of every situation: the share of intervals of effects that hold the truth; the s
 nothing that find something after Holm (false discovery: with no effects, all that is found is
 false); among effects of which half are none, the mean share of what is found that is false; how
 often the predicted best mixture is truly best, and how often one is called surely better that is
-not. Then what the same least squares make of the paper's Table 3. Prints tables and writes
-bench/out/attribution.json.
+not. Then what the same least squares make of the paper's Table 3, and how near data sets alone come
+to its mixtures. Prints tables and writes bench/out/attribution.json.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import numpy as np
 
 from cameleer.core.files import write_json
 from cameleer.results.effects import AVERAGE, Attribution, Tuned, attribute, least_squares
+from cameleer.results.published.rows import published
 from cameleer.results.stats import Items
 
 OUT = Path(__file__).parent / "out" / "attribution.json"
@@ -160,44 +161,49 @@ def situations() -> list[Situation]:
     ]
 
 
-TABLE_3_COLUMNS = ("MMLU 0-shot", "GSM CoT", "BBH CoT", "TyDiQA GP", "Codex P@10")
-TABLE_3 = {
-    "vanilla": (42.3, 14.5, 39.3, 43.2, 28.6),
-    "SuperNI": (49.7, 4.0, 4.5, 50.2, 12.9),
-    "CoT": (44.2, 40.0, 41.9, 47.8, 23.7),
-    "Flan V2": (50.6, 20.0, 40.8, 47.2, 16.8),
-    "Dolly": (45.6, 18.0, 28.4, 46.5, 31.0),
-    "Open Assistant 1": (43.3, 15.0, 39.6, 33.4, 31.9),
-    "Self-instruct": (30.4, 11.0, 30.7, 41.3, 12.5),
-    "Unnatural": (46.4, 8.0, 33.7, 40.9, 23.9),
-    "Alpaca": (45.0, 9.5, 36.6, 31.1, 29.9),
-    "Code-Alpaca": (42.5, 13.5, 35.6, 38.9, 34.2),
-    "GPT4-Alpaca": (46.9, 16.5, 38.8, 23.5, 36.6),
-    "Baize": (43.7, 10.0, 38.7, 33.6, 28.7),
-    "ShareGPT": (49.3, 27.0, 40.4, 30.5, 34.1),
-}
-"""Table 3 of the paper (v2), LLaMA-1 13B: the base and the 12 data sets, in percent; AlpacaEval is
-left out, as the base has none."""
-HUMAN = ("CoT", "Flan V2", "Dolly", "Open Assistant 1")
-TABLE_3_MIXES = {
-    "Human mix": (HUMAN, (50.2, 38.5, 39.6, 47.0, 25.0)),
-    "Tülu": ((*HUMAN, "GPT4-Alpaca", "Code-Alpaca", "ShareGPT"), (49.3, 40.5, 43.3, 45.6, 35.9)),
-}
+COLUMNS = ("mmlu:0-shot", "gsm:cot", "bbh:cot", "tydiqa:gold", "codex_humaneval:pass@10")
+"""Of the paper's Table 3; AlpacaEval is left out, as the untuned base has none."""
+HUMAN = ("cot", "flan_v2", "dolly", "oasst1")
+MIXES = {"human": HUMAN, "tulu": (*HUMAN, "gpt4_alpaca", "code_alpaca", "sharegpt")}
+"""The paper's two mixtures and their parts, each whole as it was trained on alone."""
 
 
-def table_3() -> tuple[dict[str, Any], dict[str, tuple[Any, Any]]]:
-    """(effect of each data set [5], in points; predicted by adding up and printed [5] of each mix).
+@dataclass(frozen=True)
+class Guess:
+    """What data sets alone make expect of a mixture, and what it scored, [5] each in points."""
 
-    One training of each and no per-item scores: no interval can be made of them.
+    added: Any
+    mean: Any
+    best: Any
+    printed: Any
+
+    def missed(self) -> dict[str, float]:
+        """By how many points each guess is off, on average over benchmarks."""
+        guesses = {"adding up": self.added, "mean of parts": self.mean, "best part": self.best}
+        return {name: float(np.abs(one - self.printed).mean()) for name, one in guesses.items()}
+
+
+def table_3() -> tuple[dict[str, Any], dict[str, Guess]]:
+    """(effect of each data set against the untuned base [5], in points; the guesses of each mix).
+
+    The paper's LLaMA 13B, from the published numbers. One training of each and no per-item scores:
+    no interval can be made of them.
     """
-    names = list(TABLE_3)[1:]
-    scores = np.array(list(TABLE_3.values()))
-    fitted = least_squares(np.vstack([np.zeros(len(names)), np.eye(len(names))])) @ scores
-    mixes = {
-        mix: (fitted[0] + sum(fitted[1 + names.index(one)] for one in parts), np.array(printed))
-        for mix, (parts, printed) in TABLE_3_MIXES.items()
+    scores = {
+        data: np.array([cells[label] for label in COLUMNS])
+        for data in dict.fromkeys(row.data for row in published("table-3"))
+        if (cells := {row.benchmark: row.value for row in published("table-3") if row.data == data})
     }
-    return dict(zip(names, fitted[1:], strict=True)), mixes
+    names = [name for name in scores if name and name not in MIXES]
+    rows = np.array([scores[""], *(scores[name] for name in names)])
+    fitted = least_squares(np.vstack([np.zeros(len(names)), np.eye(len(names))])) @ rows
+    effects = dict(zip(names, fitted[1:], strict=True))
+    mixes = {}
+    for mix, parts in MIXES.items():
+        alone = np.array([scores[part] for part in parts])
+        added = fitted[0] + sum(effects[part] for part in parts)
+        mixes[mix] = Guess(added, alone.mean(axis=0), alone.max(axis=0), scores[mix])
+    return effects, mixes
 
 
 def main() -> None:
@@ -216,13 +222,21 @@ def main() -> None:
         print(f"{found.name:54}" + "".join(f"{100 * one:9.1f}" for one in shares), flush=True)
         if not BAND[0] <= found.covered <= BAND[1]:
             print(f"outside 93 to 97 %: {found.name}", file=sys.stderr)
-    effects, mixes = table_3()
-    print("\nTable 3, effects against vanilla in points: " + ", ".join(TABLE_3_COLUMNS))
-    for name, points in effects.items():
-        print(f"{name:20}" + _points(points))
-    for name, (added, printed) in mixes.items():
-        print(f"{name:20}" + _points(added) + "  by adding up, printed" + _points(printed))
     write_json(OUT, {"rounds": given.rounds, "seed": given.seed, "rows": rows})
+    tell_table_3()
+
+
+def tell_table_3() -> None:
+    """Print what is made of the paper's table."""
+    effects, mixes = table_3()
+    print("\nTable 3, effects against the untuned base in points: " + ", ".join(COLUMNS))
+    for name, points in effects.items():
+        print(f"{name:24}" + _points(points))
+    for name, guess in mixes.items():
+        print(f"{name + ', adding up':24}" + _points(guess.added))
+        print(f"{name + ', best part':24}" + _points(guess.best))
+        print(f"{name + ', printed':24}" + _points(guess.printed))
+        print("off by " + ", ".join(f"{how} {by:.1f}" for how, by in guess.missed().items()))
 
 
 def _points(values: Sequence[float]) -> str:
