@@ -1,4 +1,4 @@
-"""`cameleer chat`: talk to a model in the terminal, or to two at a time."""
+"""`cameleer chat`: talk to a model or to two at a time, in the terminal or on a page."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cameleer.cli.campaigns import need_extra
 from cameleer.cli.options import Json
 from cameleer.core.console import emit_json, note, warn
 from cameleer.core.errors import UserError
 from cameleer.core.text import visible, whole
 
 if TYPE_CHECKING:
-    from cameleer.cli.chatting import Chat, Side
     from cameleer.engines.engine import Engine
     from cameleer.engines.talk import Sampling
+    from cameleer.talk.chat import Chat, Side
 
 
 def chat(
@@ -35,6 +36,12 @@ def chat(
     who: Annotated[
         str | None, typer.Option(help="Whose votes they are. [default: your login name]")
     ] = None,
+    page: Annotated[
+        bool, typer.Option("--page", help="Talk on a page in the browser of this machine.")
+    ] = False,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port of the page; 0 takes one that is free.")
+    ] = 0,
     system: Annotated[str, typer.Option(help="The system message.")] = "",
     template: Annotated[
         str | None, typer.Option(help="The chat template, such as tulu. [default: the model's own]")
@@ -68,24 +75,29 @@ def chat(
     """
     if votes and compare is None:
         raise UserError("votes need a second model", field="--votes", hint="--compare MODEL")
-    here = not json and sys.stdin.isatty() and sys.stdout.isatty()
+    here = page or (not json and sys.stdin.isatty() and sys.stdout.isatty())
     if votes and not here:
-        raise UserError("votes need a terminal", field="--votes")
+        raise UserError("votes need a terminal or --page", field="--votes")
     if compare and not (here or json):
-        raise UserError("two models need a terminal or --json", field="--compare")
+        raise UserError("two models need a terminal, --page or --json", field="--compare")
+    if page:
+        need_extra()
 
-    from cameleer.cli.chatting import Chat, Terminal
-    from cameleer.cli.votes import Votes
     from cameleer.engines.talk import Sampling
+    from cameleer.talk.chat import Chat
+    from cameleer.talk.terminal import Terminal
+    from cameleer.talk.votes import Votes
 
     kept = Votes(votes, model, compare, who or _login(), seed) if votes and compare else None
     how = Sampling(temperature, top_p, max_new_tokens, seed)
     options = (engine, engine_option or [], precision, template, system, how)
-    talked = Chat([_open(one, *options) for one in (model, compare) if one is not None])
+    talked = Chat([_open(one, *options) for one in (model, compare) if one is not None], kept)
     try:
-        if here:
+        if page:
+            _on_a_page(talked, port, json)
+        elif here:
             note("/help lists the commands, Ctrl-D leaves")
-            Terminal(talked, kept).run()
+            Terminal(talked).run()
         else:
             _line_by_line(talked, json)
     finally:
@@ -111,9 +123,9 @@ def _open(
     how: Sampling,
 ) -> Side:
     """A model, ready to talk."""
-    from cameleer.cli.chatting import Side
     from cameleer.engines.registry import choose, engine_named, engine_of
     from cameleer.engines.talk import Talk, template_of
+    from cameleer.talk.chat import Side
 
     fields = engine_named(name or engine_of(model) or "transformers").Options.model_fields
     given = {"precision": precision} if precision and "precision" in fields else {}
@@ -141,10 +153,28 @@ def _about(model: str, served: bool, template: str | None, engine: Engine, strea
     return f"{model}: {', '.join(parts)}"
 
 
+def _on_a_page(chat: Chat, port: int, json: bool) -> None:
+    """Serve the chat's page until Ctrl-C."""
+    from cameleer.human.serving import bind, serve
+    from cameleer.talk.page import new_token, page_app
+    from cameleer.talk.shared import SharedChat
+
+    shared, token = SharedChat(chat), new_token()
+    with bind("127.0.0.1", port) as listening:
+        address = f"http://127.0.0.1:{listening.getsockname()[1]}/{token}/"
+        if json:
+            emit_json({"address": address})
+            sys.stdout.flush()  # whoever reads it waits for it
+        note(f"open {address} (Ctrl-C ends the chat)")
+        serve(page_app(shared, token), listening, shared.end)
+    if chat.votes:
+        note(chat.votes.tally())
+
+
 def _line_by_line(chat: Chat, json: bool) -> None:
     """Answer each line of stdin with one on stdout."""
-    from cameleer.cli.chatting import message_of, told
     from cameleer.engines.talk import STOPPED
+    from cameleer.talk.chat import message_of, told
 
     for raw in sys.stdin:
         line = whole(raw.rstrip("\r\n"))

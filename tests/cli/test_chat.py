@@ -1,4 +1,4 @@
-"""`cameleer chat`: lines in and out, its commands, votes that are Judgements."""
+"""`cameleer chat` as a command: lines in and out, its page, what it refuses."""
 
 from __future__ import annotations
 
@@ -9,14 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.testclient import TestClient
 
 from cameleer.chat.conversation import read_conversations
-from cameleer.cli import chatting, main
-from cameleer.cli.votes import Votes
-from cameleer.core.errors import UserError
-from cameleer.engines.talk import Spoken
-from cameleer.results.judgements import read_judgements
-from cameleer.results.records import Judgement
+from cameleer.cli import main
+from cameleer.human import serving
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -57,6 +54,7 @@ def test_lines_in_lines_out(run: Run, tiny_model: Callable[[str], Path], tmp_pat
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (["--page", "--port", "99999"], "65535"),
         (["--votes", "v.jsonl"], "second model"),
         (["--compare", "other"], "need a terminal"),
         (["--compare", "other", "--votes", "v.jsonl", "--json"], "need a terminal"),
@@ -70,96 +68,26 @@ def test_what_makes_no_sense_is_said_before_anything_is_loaded(
     assert said in line
 
 
-class Parrot:
-    """A talk whose model says what it hears."""
-
-    def __init__(self, name: str) -> None:
-        self.name, self.system, self.last, self.dropped = name, "", "", 0
-        self.messages: list[Any] = []
-
-    def ask(self, text: str, hear: Callable[[str], None] | None = None) -> Spoken:
-        from cameleer.chat.conversation import Message
-
-        answer = f"{self.name} heard {text}"
-        if hear is not None:
-            hear(answer[:5])
-        self.last = text
-        self.messages += [Message("user", text), Message("assistant", answer)]
-        return Spoken(answer, "stop")
-
-    def reset(self) -> None:
-        self.messages = []
-
-
-@pytest.mark.parametrize("width", [60, 120])
-def test_votes_are_blind_and_become_judgements(
-    width: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_page_at_an_address_that_is_told(
+    run: Run, tiny_model: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept = Votes(tmp_path / "votes.jsonl", "left", "right", "me", seed=1)
-    sides = [chatting.Side(name, Parrot(name)) for name in ("left", "right")]  # type: ignore[arg-type]
-    terminal = chatting.Terminal(chatting.Chat(sides), kept)
-    lines = [
-        "one",
-        "what?",
-        "a it is shorter",
-        "/reset",
-        "two",
-        "B",
-        "three",
-        "tie",
-        "four",
-        "skip",
-    ]
-    given = iter(lines)
+    shown: list[Any] = []
 
-    def typed(prompt: str) -> str:
-        try:
-            return next(given)
-        except StopIteration:
-            raise EOFError from None
+    def serve(app: Any, listening: Any, ending: Callable[[], None]) -> None:
+        """In place of a server: one look at the page, then Ctrl-C."""
+        assert listening.getsockname()[0] == "127.0.0.1"
+        shown.append((TestClient(app, base_url="http://127.0.0.1:1"), ending))
 
-    monkeypatch.setattr("builtins.input", typed)
-    monkeypatch.setenv("COLUMNS", str(width))
-    monkeypatch.setattr(Votes, "b_first", lambda self, chat: chat % 2 == 1)
-    terminal.run()
-    found = read_judgements(tmp_path / "votes.jsonl")
-    out = capsys.readouterr().out
-    # The first chat shows the second model first, the second chat the first one.
-    assert [one.b_first for one in found] == [True, False, False, False]
-    assert [one.preference for one in found] == [2, 2, 1.5, None]
-    assert (found[0].comment, found[3].note) == ("it is shorter", "skipped")
-    assert len({one.item for one in found}) == 4
-    assert {(one.a, one.b, one.who, one.kind) for one in found} == {
-        ("left", "right", "me", "human")
-    }
-    assert out.index("right heard one") < out.index("left heard one") or width == 120
-    assert "left 0, right 2, ties 1, skipped 1" in out
-    chats = [json.loads(line) for line in (tmp_path / "votes.chats.jsonl").read_text().splitlines()]
-    assert [row["item"] for row in chats] == [one.item for one in found]
-    assert chats[0]["b"] == {"model": "right", "prompt": "one", "answer": "right heard one"}
-
-
-def test_a_file_that_holds_no_votes_is_left_alone(tmp_path: Path) -> None:
-    path = tmp_path / "votes.jsonl"
-    path.write_text('{"item": "a"}\n')
-    with pytest.raises(UserError, match="missing"):
-        Votes(path, "a", "b", "me", 1)
-    with pytest.raises(UserError, match="between two models"):
-        Votes(tmp_path / "new.jsonl", "a", "a", "me", 1)
-    assert path.read_text() == '{"item": "a"}\n'
-
-
-def test_who_stands_first_is_drawn_for_each_chat(tmp_path: Path) -> None:
-    kept = Votes(tmp_path / "v.jsonl", "a", "b", "me", 1)
-    drawn = [kept.b_first(chat) for chat in range(200)]
-    assert drawn == [kept.b_first(chat) for chat in range(200)]
-    assert 60 < sum(drawn) < 140
-
-
-def test_votes_are_appended(tmp_path: Path) -> None:
-    kept = Votes(tmp_path / "v.jsonl", "a", "b", "me", 1)
-    assert kept.tally() == "no votes"
-    first: Judgement = kept.add("1.1", "a", True, 1.234, {})
-    assert (first.preference, first.seconds) == (2.0, 1.2)
-    Votes(tmp_path / "v.jsonl", "a", "b", "me", 1).add("1.1", "b", True, 1, {})
-    assert [one.preference for one in read_judgements(tmp_path / "v.jsonl")] == [2.0, 1.0]
+    monkeypatch.setattr(serving, "serve", serve)
+    votes = tmp_path / "votes.jsonl"
+    two = (tiny_model("llama"), "--compare", tiny_model("qwen2"), "--votes", votes)
+    code, out, said = run("", *two, "--template", "tulu", "--page", "--json")
+    assert code == 0, said
+    address = json.loads(out)["address"]
+    [(client, _)] = shown
+    path = "/" + address.split("/", 3)[3]
+    assert len(path) > 30
+    assert "Two models" in client.get(path).text
+    assert client.get("/").status_code == 404
+    assert address in said
+    assert "no votes" in said
