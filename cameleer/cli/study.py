@@ -54,10 +54,13 @@ def study_plan(
     from cameleer.results.detectable import Assumed
     from cameleer.study.plan_page import show_plan
     from cameleer.study.planned import StudyPlan
+    from cameleer.study.status import grid_of
+    from cameleer.study.trainings import found_model
 
     read, folder = _study(file, overrides, output)
+    grid = grid_of(read, folder, found_model)
     assumed = Assumed(discordance, seeds=discordance / 2, luck=luck)
-    facts = StudyPlan(read, folder, hardware, gpus, price).facts(assumed)
+    facts = StudyPlan(grid, hardware, gpus, price).facts(assumed)
     emit_json(facts) if json else show_plan(facts)
 
 
@@ -76,7 +79,7 @@ def study_run(
     labels = [spec.benchmark for spec in read.benchmarks]
     said = told(None, read.allow_code_execution)
     allow_code(labels, said, asked_here(), how="allow_code_execution: true in the study's file")
-    page = run_study(read, folder)
+    page = run_study(read, folder, file)
     _say_report(page, json)
 
 

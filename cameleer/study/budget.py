@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import astuple, dataclass
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, model_validator
@@ -27,9 +27,18 @@ class Cost:
         hours, gpu_hours, dollars = (one * share for one in astuple(self)[:3])
         return Cost(hours, gpu_hours, dollars, round(self.requests * share))
 
+    def at_least(self, other: Cost) -> Cost:
+        """The larger of both in everything."""
+        return Cost(*map(max, astuple(self), astuple(other)))
+
     def facts(self) -> dict[str, float]:
         """The same for `--json`."""
         return {name: round(value, 4) for name, value in vars(self).items()}
+
+
+def total(costs: Iterable[Cost]) -> Cost:
+    """All costs together."""
+    return sum(costs, start=Cost())
 
 
 class Budget(Config):

@@ -43,13 +43,18 @@ class Piece:
     facts: dict[str, Any]
     unknown: str = ""
 
+    def done(self) -> bool:
+        """Whether nothing is left to do."""
+        stage = self.stage()
+        return stage is not None and stage.done()
+
     def spent(self) -> Cost:
         """What it has taken, by what is on the disk now."""
         stage = self.stage()
-        return self.cost_of(took(stage)) if stage else Cost()
+        return self._cost(took(stage)) if stage else Cost()
 
-    def cost_of(self, done: Took) -> Cost:
-        """What a stage's answers or steps cost."""
+    def _cost(self, done: Took) -> Cost:
+        """What steps or answers cost."""
         hours = done.seconds / 3600
         if self.server is None:
             return self.machine.cost(hours, self.devices)

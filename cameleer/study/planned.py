@@ -7,7 +7,6 @@ others are taken to be as fast; else rates are estimated from the hardware.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,13 +15,14 @@ from cameleer.evals.benchmark import benchmark_named
 from cameleer.results.detectable import Assumed
 from cameleer.study.answering import Answering
 from cameleer.study.asked import Asked
-from cameleer.study.budget import Cost, shown
+from cameleer.study.budget import Cost, total
 from cameleer.study.comparisons import comparisons
+from cameleer.study.grid import Grid
 from cameleer.study.material import materials
 from cameleer.study.piece import Machine, Piece
-from cameleer.study.status import grid_of, states
-from cameleer.study.study import Study, label_of
-from cameleer.study.trainings import found_model, way_name, ways_of
+from cameleer.study.status import states
+from cameleer.study.study import label_of
+from cameleer.study.trainings import way_name, ways_of
 from cameleer.train.hardware import GIB, hardware_named
 
 Row = dict[str, Any]
@@ -33,18 +33,17 @@ class StudyPlan:
 
     def __init__(
         self,
-        study: Study,
-        folder: Path,
+        grid: Grid,
         hardware: str | None = None,
         ranks: int = 1,
         price: float | None = None,
     ) -> None:
         """hardware: of `cameleer train plan`, None is this machine; ranks: that train one model;
         price: dollars for an hour of each, default the budget's, or what is typical."""
-        self.study = study
-        self.grid = grid_of(study, folder, found_model)
+        self.grid, self.study = grid, grid.study
         device = hardware_named(hardware)
-        budgeted = study.budget.price_per_gpu_hour if study.budget else None
+        budget = self.study.budget
+        budgeted = budget.price_per_gpu_hour if budget else None
         priced = next(one for one in (price, budgeted, device.price, 0.0) if one is not None)
         self.machine = Machine(device, ranks, priced, hardware is None)
         with tempfile.TemporaryDirectory() as scratch:
@@ -103,14 +102,6 @@ class StudyPlan:
             "budget": self._budget(spent + left),
         }
 
-    def over(self, cost: Cost) -> list[str]:
-        """By how much each limit of the budget is exceeded, in words."""
-        found = self.study.budget.over(cost) if self.study.budget else ()
-        return [
-            f"{field}: {shown(field, limit + more)} of {shown(field, limit)}"
-            for field, limit, more in found
-        ]
-
     def _budget(self, cost: Cost) -> Row | None:
         budget = self.study.budget
         if budget is None:
@@ -150,11 +141,6 @@ class StudyPlan:
             told = {"judge": judge.name, "against": judge.against, "models": len(rows)}
             found.append({**told, **counts})
         return found
-
-
-def total(costs: Iterable[Cost]) -> Cost:
-    """All costs together."""
-    return sum(costs, start=Cost())
 
 
 def _benchmark(label: str, asked: Asked | None, compared: list[Row]) -> Row:

@@ -15,6 +15,7 @@ from cameleer.report.page import write_report
 from cameleer.study.board import Board
 from cameleer.study.executor import Course, Executor
 from cameleer.study.grid import Failed, Grid, data_stage
+from cameleer.study.guard import Guard
 from cameleer.study.judging import cases, judging_of
 from cameleer.study.local import this_machine
 from cameleer.study.study import Study
@@ -22,22 +23,23 @@ from cameleer.study.tasks import tasks_of
 from cameleer.study.touching import touch
 
 
-def run_study(study: Study, folder: Path) -> Path:
+def run_study(study: Study, folder: Path, file: Path | None = None) -> Path:
     """Do whatever of the study is not done, write the report, return its page.
 
     Data and mixtures come first and here: they take little, and what is wrong with them is told
     before anything is trained. A cell that fails is recorded and the others go on; then a UserError
-    says which failed and why.
+    says which failed and why; so it does if the budget is too small. file: the study's.
     """
     began = time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
     if study.miniature is not None:
         make(study.miniature, data_stage(study, folder))
     grid = Grid(study, folder)
+    guard = Guard(grid, file)
     for mixture in study.mixtures:
         build(mixture, grid.data, grid.mixes[mixture.name], load_tokenizer)
     touch(grid)
-    failed, unjudged = _run_tasks(grid)
+    failed, unjudged = _run_tasks(grid, guard)
     grid.write_index(failed, _judged(grid, {**failed, **unjudged}), unjudged)
     page = write_report(folder, folder / "report")
     _require_all(failed, f"of {len(grid.works)} models failed", page)
@@ -46,7 +48,7 @@ def run_study(study: Study, folder: Path) -> Path:
     return page
 
 
-def _run_tasks(grid: Grid) -> tuple[Failed, Failed]:
+def _run_tasks(grid: Grid, guard: Guard) -> tuple[Failed, Failed]:
     """Do what is not done; returns the reason of each cell that failed, and of each judging."""
     done = sum(work.done() for work in grid.works)
     if done:
@@ -56,7 +58,11 @@ def _run_tasks(grid: Grid) -> tuple[Failed, Failed]:
     board = Board(grid.folder)
     with board.kept():
         course = Course(
-            tasks_of(grid), _executor(study), grid.folder, study.executor.retries, board.show
+            guard.over(tasks_of(grid)),
+            _executor(study),
+            grid.folder,
+            study.executor.retries,
+            board.show,
         )
         failed = course.to_the_end()
     models = {work.cell.name for work in grid.works}

@@ -13,7 +13,7 @@ from cameleer.core.errors import UserError
 from cameleer.results.judgements import read_judgements
 from cameleer.study.planned import StudyPlan
 from cameleer.study.run import run_study
-from cameleer.study.status import status
+from cameleer.study.status import grid_of, status
 from cameleer.study.study import load_study
 from tests.engines.api_server import ApiServer, Body, api_server, chat
 
@@ -69,7 +69,7 @@ def test_every_model_is_judged_once_and_a_judge_that_fails_stops_nobody(
         judge("inside", server.url, cache, against="random"),
     ]
     file = declare(**small, benchmarks=["mmlu:0-shot", ALPACA], judges=judges)
-    facts = StudyPlan(load_study(file), folder).facts()
+    facts = StudyPlan(grid_of(load_study(file), folder)).facts()
     planned = {one["judge"]: one for one in facts["judges"]}
     assert (planned["camel"]["models"], planned["camel"]["requests"]) == (2, 2 * ASKED)
     assert (planned["inside"]["models"], planned["inside"]["requests"]) == (1, ASKED)

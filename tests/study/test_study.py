@@ -18,7 +18,7 @@ import pytest
 from cameleer.core.errors import UserError
 from cameleer.study.planned import StudyPlan
 from cameleer.study.run import run_study
-from cameleer.study.status import status
+from cameleer.study.status import grid_of, status
 from cameleer.study.study import load_study
 
 pytestmark = pytest.mark.xdist_group("study")  # one worker: its tests share an unbroken run
@@ -168,7 +168,7 @@ def test_full_and_lora_side_by_side(declare: Declare, tmp_path: Path) -> None:
 
 def test_plan_and_status_before_and_after(declare: Declare, unbroken: Path, tmp_path: Path) -> None:
     study = load_study(declare())
-    before = StudyPlan(study, tmp_path / "new").facts()
+    before = StudyPlan(grid_of(study, tmp_path / "new")).facts()
     assert [row["model"] for row in before["models"]] == MODELS
     assert [row["train"] for row in before["models"]] == ["–", "to do", "to do"]
     assert all(set(row["evals"].values()) == {"to do"} for row in before["models"])
@@ -331,7 +331,7 @@ def test_a_design_is_planned_beside_mixtures(declare: Declare, tmp_path: Path) -
     design = {"mixtures": ["single", "leave-one-out", "random"], "sources": sources}
     mixtures = [{"name": "own", "parts": [{"source": "cot", "count": 5}]}]
     study = load_study(declare(design=design, mixtures=mixtures))
-    models = [row["model"] for row in StudyPlan(study, tmp_path / "s").facts()["models"]]
+    models = [row["model"] for row in StudyPlan(grid_of(study, tmp_path / "s")).facts()["models"]]
     names = ["own", "cot", "code_alpaca", "all", "random-20", "random-30"]
     assert models == ["random", *(f"random--{name}--s42" for name in names)]
     told = study.model_dump(exclude_defaults=True, by_alias=True)
