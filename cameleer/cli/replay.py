@@ -18,9 +18,7 @@ from cameleer.core.files import replacing
 if TYPE_CHECKING:
     from cameleer.evals.judge.outputs import Outputs
     from cameleer.evals.judge.replay import Replay, Row
-    from cameleer.evals.judge.unique_tokens import Correlation, Point
-
-WORDS = "runs of letters and digits, and single marks"
+    from cameleer.results.unique_tokens import Correlation, Point
 
 
 def replay(
@@ -90,10 +88,10 @@ def _by_name(paths: Sequence[Path]) -> dict[str, Outputs]:
 
 def _splitter(tokenizer: str | None) -> tuple[Callable[[str], Sequence[Hashable]], str]:
     """What makes tokens of a text, and what to call them."""
-    from cameleer.evals.judge.unique_tokens import words
+    from cameleer.results.unique_tokens import WORDS_SAID, words
 
     if tokenizer is None:
-        return words, WORDS
+        return words, WORDS_SAID
     from cameleer.model.load import load_tokenizer
 
     loaded = load_tokenizer(tokenizer)
@@ -115,7 +113,7 @@ def _tell(
 ) -> None:
     """Show scores, what the leaderboard says of them, and the correlation over models."""
     from cameleer.evals.judge.replay import compared
-    from cameleer.evals.judge.unique_tokens import pearson, said_of
+    from cameleer.results.unique_tokens import pearson, said_of
 
     checks = [compared(one, board.get(one.annotations.b, {})) for one in replays]
     found = pearson([p.unique for p in points], [p.win_rate for p in points])
@@ -149,7 +147,7 @@ def _tell(
 
 def _write_picture(path: Path, points: Sequence[Point], tokens: str) -> None:
     """Write the picture of win rate against unique tokens as an SVG file."""
-    from cameleer.evals.judge.unique_tokens import pearson, picture
+    from cameleer.results.unique_tokens import pearson, picture
 
     if path.suffix.lower() != ".svg":
         raise UserError("does not end in .svg", file=path, field="figure")

@@ -6,14 +6,12 @@ once is how long the answers are, which such verdicts go with (arXiv 2306.04751,
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
 from cameleer.results.records import Item
-
-WORDS = re.compile(r"\w+|[^\w\s]")  # runs of letters and digits, and single marks
+from cameleer.results.unique_tokens import words
 
 
 def lengths(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
@@ -23,11 +21,11 @@ def lengths(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     tokens are not.
     """
     outputs = [output for row in rows for output in row["outputs"]]
-    words = [WORDS.findall(output) for output in outputs]
+    told = [words(output) for output in outputs]
     return {
         "characters": fmean(map(len, outputs)),
-        "words": fmean(map(len, words)),
-        "unique_words": fmean(len(set(own)) for own in words),
+        "words": fmean(map(len, told)),
+        "unique_words": fmean(len(set(own)) for own in told),
         "tokens": sum(row["new_tokens"] for row in rows) / len(outputs),
         "empty": sum(not output.strip() for output in outputs),
     }

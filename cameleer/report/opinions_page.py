@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import cameleer
+from cameleer.core.drawing import Drawing
 from cameleer.core.files import replacing
 from cameleer.core.page import page_template
 from cameleer.report.analysis import Analysis
@@ -20,6 +21,7 @@ from cameleer.report.opinions_shown import (
     notes,
     pair_table,
     rows,
+    unique_tokens,
 )
 from cameleer.results.judged import Judged, model_name, study_names
 from cameleer.results.opinions import Opinions, join
@@ -50,12 +52,20 @@ def content(opinions: Opinions, judged: Judged) -> dict[str, Any]:
         "columns": columns(opinions),
         "rows": rows(opinions),
         "picture": dots(opinions, "opinions"),
+        "unique": unique_tokens(opinions, judged),
         "alike": alike_table(opinions),
         "pairs": pair_table(opinions),
         "meetings": meeting_table(opinions),
         "arguments": arguments(opinions, judged),
         "notes": notes(opinions),
     }
+
+
+def drawings(joined: Mapping[str, Any] | None) -> dict[str, Drawing]:
+    """What is drawn of all this (see `content`), by the names of the files."""
+    if joined is None:
+        return {}
+    return {**({"opinions": joined["picture"]} if joined["picture"] else {}), **joined["unique"]}
 
 
 def study_content(analysis: Analysis, judged: Judged, same: Mapping[str, str]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from cameleer.core.drawing import INK, Drawing, svg
 from cameleer.core.text import visible
 from cameleer.report.answers import shortened
 from cameleer.report.facts import Table
+from cameleer.report.figures import unlike
 from cameleer.report.opinions import capital, decimal, span, subject, titled
 from cameleer.report.words import MISSING, counted, interval, points, signed
 from cameleer.results.disputes import Dispute, Meeting
@@ -19,6 +20,7 @@ from cameleer.results.opinions import ALIKE, CONTRARY, Difference, Opinions, Pai
 from cameleer.results.rankings import Correlation
 from cameleer.results.records import Judgement
 from cameleer.results.stats import Estimate
+from cameleer.results.unique_tokens import WORDS_SAID, Point, counts, pearson, picture
 
 SHOWN = 20  # disputes of one judge with people on a page
 WORDED = {
@@ -289,6 +291,34 @@ def _panel(
     return alt.layer(*layers).properties(
         width=200, height=24 * len(order), title=alt.Title(title, fontWeight="bold")
     )
+
+
+def unique_tokens(opinions: Opinions, judged: Judged) -> dict[str, Drawing]:
+    """Win rate against unique tokens by the name of the drawing, one for each judge and for people,
+    where the answers of two models or more are at hand.
+
+    What all others stood against is left out: its win rate is one half by definition.
+    """
+    texts: dict[str, list[str]] = {}
+    for (_, run), text in judged.outputs.items():
+        texts.setdefault(opinions.models_of.get(run, run), []).append(text)
+    judges = [measure for measure in opinions.measures if measure.kind != "benchmarks"]
+    ends = unlike([measure.name for measure in judges])
+    drawn = {}
+    for measure in judges:
+        points = [_token_point(model, texts[model], found)
+                  for model, found in measure.estimates.items() if model in texts]  # fmt: skip
+        if len(points) > 1:
+            name = f"unique-tokens-{ends[measure.name]}"
+            found = pearson([one.unique for one in points], [one.win_rate for one in points])
+            one = picture(points, found, WORDS_SAID, name)
+            drawn[name] = replace(one, caption=f"By {subject(measure)}. {one.caption}")
+    return drawn
+
+
+def _token_point(model: str, texts: Sequence[str], found: Estimate) -> Point:
+    rate = (100 * found.value, 100 * found.low, 100 * found.high)
+    return Point(model, counts(texts).unique, *rate)
 
 
 def notes(opinions: Opinions) -> list[str]:

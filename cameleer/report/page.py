@@ -33,7 +33,7 @@ from cameleer.report.beside import beside_table
 from cameleer.report.costs import cost_sheet, cost_table, cost_words
 from cameleer.report.items import ItemsPage, write_items
 from cameleer.report.licences import licence_sheet, licence_table, licence_words
-from cameleer.report.opinions_page import study_content
+from cameleer.report.opinions_page import drawings, study_content
 from cameleer.report.tables import analysis_sheets, write_tables
 from cameleer.report.touched import touching
 from cameleer.results.attribution import attributions
@@ -65,7 +65,8 @@ def write_report(
     sheets = [effects_shown.sheet(told), touched_shown.sheet(analysis, seen)]
     sheets += [*analysis_sheets(analysis), cost_sheet(study), licence_sheet(study)]
     write_tables(sheets, out / "tables")
-    _write_figures({**drawn, **effects_shown.figures(effects)}, out / "figures")
+    every = {**drawn, **effects_shown.figures(effects), **drawings(joined)}
+    _write_figures(every, out / "figures")
     content = _content(analysis, out)
     content["answer"] += [*touched_shown.sentences(seen), *effects_shown.in_words(told)]
     content["touched"] = touched_shown.content(analysis, seen, out)

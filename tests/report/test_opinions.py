@@ -14,6 +14,7 @@ import pytest
 
 from cameleer.report.opinions import answer
 from cameleer.report.opinions_page import write_opinions
+from cameleer.report.opinions_shown import unique_tokens
 from cameleer.report.page import write_report
 from cameleer.results.judged import Judged
 from cameleer.results.opinions import Opinions, join
@@ -151,6 +152,21 @@ def test_a_judge_alone_has_a_page(tmp_path: Path) -> None:
     assert answer(join({}, [])) == ["Nothing here was judged, and nothing has a score."]
 
 
+def test_win_rates_stand_against_unique_tokens(opinions: Opinions) -> None:
+    judged = Judged(outputs={(item, model): " ".join(f"w{n}" for n in range(size))
+                             for model, size in (("flan", 5), ("dolly", 20), ("code", 40))
+                             for item in ("a", "b")})  # fmt: skip
+    drawings = unique_tokens(opinions, judged)
+    assert list(drawings) == ["unique-tokens-gpt", "unique-tokens-people"]
+    gpt = drawings["unique-tokens-gpt"]
+    rate = 100 * opinions.measure("gpt").estimates["dolly"].value
+    assert f"dolly 20 and {rate:.1f} %" in gpt.alternative
+    assert "ref" not in gpt.alternative  # one half by definition, and nothing to learn from
+    assert "of the leaderboard" not in gpt.svg
+    assert gpt.caption.startswith("By the judge gpt. ")
+    assert unique_tokens(opinions, Judged(outputs={("a", "flan"): "one"})) == {}
+
+
 def test_judge_and_people_who_share_no_item_are_said_to() -> None:
     judged = ratings()
     told = [
@@ -173,6 +189,10 @@ def test_a_studys_report_has_the_section_where_there_are_judgements(
     assert "Benchmarks, judges and people" in text
     assert 'href="#opinions"' in html
     assert "the judge gpt ranks code first" in text
+    assert "Win rates and unique tokens" in text
+    files = {path.name for path in (tmp_path / "report/figures").iterdir()}
+    assert {f"unique-tokens-{name}.{form}" for name in ("gpt", "people")
+            for form in ("svg", "png")} <= files  # fmt: skip
     assert "is no model of this study" not in text  # `ref` is what all stood against
     assert (
         "opinions" not in write_report(study, tmp_path / "plain").read_text().split("</style>")[1]

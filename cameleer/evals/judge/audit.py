@@ -34,12 +34,12 @@ from cameleer.evals.judge.biases import (
 )
 from cameleer.evals.judge.leaderboard import Standing, leaderboard
 from cameleer.evals.judge.outputs import Annotations, Outputs, pair_outputs, read_annotations
-from cameleer.evals.judge.unique_tokens import Split, words
 from cameleer.results.agreement import Agreement, Ratings, alpha, exact, kappa, preference_ratings
 from cameleer.results.judgements import FILE, Pair, pairs, read_judgements, tally
 from cameleer.results.powered import Opinion, Where, by_judge, opinion
 from cameleer.results.records import Judgement
 from cameleer.results.stats import Estimate, Paired, mean_interval, paired
+from cameleer.results.unique_tokens import Split, words
 
 ANNOTATIONS = "annotations.json"  # beside the judgements of a judge of ours: the texts
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cameleer.evals.judge.biases import Texts, Verdict, keyed, side, verdicts
-from cameleer.evals.judge.unique_tokens import Split, words
 from cameleer.results.agreement import Agreement, Ratings, alpha, exact, kappa
 from cameleer.results.powered import Opinion, Where, opinion
 from cameleer.results.records import Judgement
 from cameleer.results.stats import Estimate, Items, Paired, holm, mean_interval, paired
+from cameleer.results.unique_tokens import Split, words
 
 LONGER, UNIQUE, FIRST = "always longer", "more unique tokens", "always first"
 DETECTABLE = 0.05

@@ -20,7 +20,9 @@ import numpy as np
 from cameleer.core.csv_rows import read_csv
 from cameleer.core.errors import UserError
 from cameleer.evals.judge.outputs import Annotations, Outputs
-from cameleer.evals.judge.unique_tokens import (
+from cameleer.results.length_control import Gamed, Joint, Published, joint, published
+from cameleer.results.stats import mean_interval
+from cameleer.results.unique_tokens import (
     Counts,
     Point,
     Split,
@@ -28,8 +30,6 @@ from cameleer.evals.judge.unique_tokens import (
     dummy_win_rate,
     words,
 )
-from cameleer.results.length_control import Gamed, Joint, Published, joint, published
-from cameleer.results.stats import mean_interval
 
 COMPARED = {
     "win_rate": "win_rate",

@@ -8,6 +8,7 @@ the answer with more unique tokens ranks models nearly as GPT-4 does (appendix H
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from itertools import permutations
@@ -15,11 +16,12 @@ from statistics import fmean
 from typing import Any
 
 from cameleer.core.drawing import INK, LINES, Drawing, svg
-from cameleer.evals.written import WORDS
 
 Split = Callable[[str], Sequence[Hashable]]
 """The tokens of a text."""
 
+WORDS = re.compile(r"\w+|[^\w\s]")
+WORDS_SAID = "runs of letters and digits, and single marks"
 EXACT = 8  # so many models have few enough orders to count them all
 
 
@@ -109,11 +111,14 @@ class Point:
     printed: bool = False
 
 
-SOURCES = ("win rate replayed", "win rate of the leaderboard")
+SOURCES = ("win rate counted here", "win rate of the leaderboard")
 
 
-def picture(points: Sequence[Point], found: Correlation | None, tokens: str) -> Drawing:
-    """Win rate against mean unique tokens, one point a model; tokens: what counts as one."""
+def picture(
+    points: Sequence[Point], found: Correlation | None, tokens: str, name: str = "unique-tokens"
+) -> Drawing:
+    """Win rate against mean unique tokens, one point a model; tokens: what counts as one; name: of
+    the drawing, where a page holds several."""
     import altair as alt
 
     rows = [
@@ -132,16 +137,9 @@ def picture(points: Sequence[Point], found: Correlation | None, tokens: str) -> 
     x = alt.X("unique:Q", title="average number of unique tokens in an answer",
               scale=alt.Scale(domain=[0, right * 1.25], nice=False))  # fmt: skip
     y = alt.Y("win_rate:Q", title="win rate (%)", scale=alt.Scale(domain=[0, 100]))
-    shapes = alt.Scale(domain=SOURCES, range=["circle", "diamond"])
-    colours = alt.Scale(domain=SOURCES, range=[LINES[0], LINES[1]])
     layers: list[Any] = [
         base.mark_rule(color=INK, strokeWidth=1).encode(x=x, y="low:Q", y2="high:Q"),
-        base.mark_point(filled=True, size=60, opacity=1).encode(
-            x=x,
-            y=y,
-            shape=alt.Shape("source:N", scale=shapes, title=None),
-            color=alt.Color("source:N", scale=colours, title=None),
-        ),
+        base.mark_point(filled=True, size=60, opacity=1).encode(x=x, y=y, **_kinds(alt, points)),
         *_labels(alt, rows, x),
     ]
     lines = [said_of(found), f"Tokens are {tokens}."]
@@ -149,10 +147,21 @@ def picture(points: Sequence[Point], found: Correlation | None, tokens: str) -> 
     chart = alt.layer(*layers).properties(width=520, height=320, title=alt.Title(lines))
     told = ", ".join(f"{p.model} {p.unique:.0f} and {p.win_rate:.1f} %" for p in points)
     return Drawing(
-        svg(chart, "unique-tokens"),
+        svg(chart, name),
         f"Points of average unique tokens and win rate: {told}. {said}",
         f"Win rate against average unique tokens, with 95 % intervals of win rates. {said}",
     )
+
+
+def _kinds(alt: Any, points: Sequence[Point]) -> dict[str, Any]:
+    """Shape and colour of a point by where its win rate is from; told where there are two."""
+    shapes = alt.Scale(domain=SOURCES, range=["circle", "diamond"])
+    colours = alt.Scale(domain=SOURCES, range=[LINES[0], LINES[1]])
+    legend = alt.Undefined if any(point.printed for point in points) else None
+    return {
+        "shape": alt.Shape("source:N", scale=shapes, title=None, legend=legend),
+        "color": alt.Color("source:N", scale=colours, title=None, legend=legend),
+    }
 
 
 def said_of(found: Correlation | None) -> str:

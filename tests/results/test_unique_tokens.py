@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.stats import pearsonr
 
-from cameleer.evals.judge.unique_tokens import (
+from cameleer.results.unique_tokens import (
     Point,
     counts,
     dummy_win_rate,
