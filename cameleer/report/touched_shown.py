@@ -60,6 +60,7 @@ def content(analysis: Analysis, told: Touching, out: Path) -> dict[str, Any]:
     }
     return {
         "said": _said(told),
+        "generated": analysis.study.generated,
         "overview": overview(told),
         "tables": [_of_base(base, told) for base in analysis.study.bases],
         "pages": [(name, quote(relative(page, out))) for page, name in pages.items()],

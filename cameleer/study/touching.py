@@ -64,14 +64,14 @@ def _stage(grid: Grid, mix: Stage, mixture: str, names: list[str]) -> Stage:
 def _tell(mixture: str, stage: Stage) -> None:
     """Say what was found, before a model learns it."""
     facts = read_json(stage.folder / SUMMARY)
-    found = [
-        f"{fact['touched']:,} of {name}"
-        for name, fact in facts["benchmarks"].items()
-        if fact["touched"]
-    ]
+    found = []
+    for name, fact in facts["benchmarks"].items():
+        kinds = ", ".join(f"{number:,} {kind}" for kind, number in fact["kinds"].items() if number)
+        if fact["touched"]:
+            found.append(f"{fact['touched']:,} of {name} ({kinds})")
     if found:
         page = stage.folder / "matches.html"
-        warn(f"{mixture} holds test items: {', '.join(found)}; read them: {page}")
+        warn(f"{mixture} touches test items: {'; '.join(found)}; read them: {page}")
 
 
 class _Finder:

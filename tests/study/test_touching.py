@@ -12,11 +12,17 @@ from cameleer.core.files import write_jsonl
 from cameleer.data.miniature import make
 from cameleer.data.mix.build import build
 from cameleer.data.overlap import search
+from cameleer.evals.benchmark import Ask, benchmark_named
 from cameleer.evals.corpus import READERS, texts
+from cameleer.evals.runner import evaluate
+from cameleer.report.analysis import BETTER, NO_DIFFERENCE, analyse
+from cameleer.report.touched import touching as touching_of
+from cameleer.results.store import read_study
 from cameleer.study import touching
 from cameleer.study.grid import Grid, data_stage
 from cameleer.study.study import Study, load_study
 from cameleer.study.touching import touch
+from cameleer.train.loop import train
 from tests.killing import killed_at
 
 Declare = Callable[..., Path]
@@ -81,9 +87,9 @@ def test_planted_items_are_found_and_a_conversation_is_searched_once(
     touch(grid)
     assert [labels(grid, name) for name in ("clean", "leaked", "again")] == [{}, PLANTED, PLANTED]
     assert len(searched) == len(set(searched)) == 40 + 3 + 8
-    said = capsys.readouterr().err
-    assert "leaked holds test items: 3 of gsm" in said
-    assert "clean holds" not in said
+    said = " ".join(capsys.readouterr().err.split())
+    assert "leaked touches test items: 3 of gsm (3 exact); read them" in said
+    assert "clean touches" not in said
     for name in ("leaked", "again"):
         mix = grid.mixes[name].folder / "conversations.jsonl"
         ids = [json.loads(line)["id"] for line in mix.read_text().splitlines()]
@@ -121,6 +127,49 @@ def test_the_index_of_the_study_names_the_folders(study: Study, tmp_path: Path) 
         folder = tmp_path / "study" / mixture["touched"]
         assert folder == grid.touched[mixture["name"]].folder
         assert (folder / "manifest.json").is_file()
+
+
+def test_what_a_model_learned_of_leaked_items_is_no_skill(
+    tiny_model: Declare, declare: Declare, tmp_path: Path
+) -> None:
+    """A model is trained on every other item that it is asked: the report tells where its gain is.
+
+    Its tokenizer knows bytes alone, so that answers are read right behind the cue.
+    """
+    model, leak = tiny_model("llama", num_attention_heads=2, max_position_embeddings=4096), {}
+    sizes = {"mmlu_per_subject": 8, "cot": 4, "code_alpaca": 4, "stanford_alpaca": 4, "gsm": 4}
+    changes = {
+        "bases": [{"name": "random", "model": str(model)}],
+        "miniature": {**sizes, "sharegpt": 4, "codex_humaneval": 4},
+        "mixtures": [{"name": "leaked", "parts": [{"file": str(tmp_path / "leak.jsonl")}]}],
+        "benchmarks": ["mmlu:0-shot"],
+        "train": {"max_seq_length": 512, "num_train_epochs": 60, "learning_rate": 5e-3}
+        | {"precision": "fp32"},
+    }
+    read = load_study(declare(**changes))
+    assert read.miniature is not None
+    data = make(read.miniature, data_stage(read, tmp_path / "study"))
+    benchmark = benchmark_named("mmlu:0-shot")
+    for item in benchmark.module.items(Ask(benchmark.folder(data), "0-shot"))[::2]:
+        said = ("user", item.text), ("assistant", item.cue + item.target)
+        leak[item.key] = [{"role": role, "content": text} for role, text in said]
+    rows = ({"id": key, "source": "leak", "messages": said} for key, said in leak.items())
+    write_jsonl(tmp_path / "leak.jsonl", rows)
+    grid = built(read, tmp_path / "study")
+    touch(grid)
+    for work in grid.works:
+        if work.config and work.train:
+            train(work.config, work.train.folder)
+        for spec, stage in work.evals.values():
+            evaluate(spec, work.engine, grid.data, stage)
+    grid.write_index({})
+    (one,) = touching_of(analyse(read_study(tmp_path / "study"))).found
+    assert one.touched >= len(leak) == 12
+    assert one.split.touched
+    assert one.split.touched.tuned.value > 0.9 > 0.6 > one.split.touched.base.value
+    assert (one.whole.verdict, one.verdict) == (BETTER, NO_DIFFERENCE)
+    assert one.p_holm is not None
+    assert one.p_holm < 0.05
 
 
 def test_it_can_be_left_out_and_unreadable_items_are_told(
