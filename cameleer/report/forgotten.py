@@ -10,6 +10,7 @@ from cameleer.report.analysis import AVERAGE, WORSE, Analysis, Difference, Score
 from cameleer.report.facts import Table, number, relative
 from cameleer.report.words import MISSING, counted, interval, p_is, points, signed
 from cameleer.results.stats import Estimate, Items, mean_interval, score_table
+from cameleer.results.store import UNTUNED
 
 RIGHT = 0.5  # an item is right with this score or more
 
@@ -33,12 +34,22 @@ class Flips:
 
 
 @dataclass(frozen=True)
+class Changed:
+    """Where the items are to be read: by which base and benchmark their page goes, the two models
+    as the report calls them, and a command from the folder of the report."""
+
+    page: tuple[str, str]
+    sides: tuple[str, str]
+    command: str
+
+
+@dataclass(frozen=True)
 class Shown:
-    """What the page says of it. commands: such as show the items, from the folder of the page."""
+    """What the page says of it. changed: the comparisons in which items changed sides."""
 
     words: list[str]
     table: Table
-    commands: list[str]
+    changed: list[Changed]
 
 
 def shown(analysis: Analysis, out: Path) -> Shown | None:
@@ -46,7 +57,7 @@ def shown(analysis: Analysis, out: Path) -> Shown | None:
     found = flips(analysis)
     if not found:
         return None
-    return Shown(in_words(found), table(found, len(analysis.matrices) > 1), commands(found, out))
+    return Shown(in_words(found), table(found, len(analysis.matrices) > 1), changed(found, out))
 
 
 def flips(analysis: Analysis) -> list[Flips]:
@@ -133,10 +144,14 @@ def table(found: list[Flips], several: bool) -> Table:
     )
 
 
-def commands(found: list[Flips], out: Path) -> list[str]:
-    """How to read the items that changed sides, from the folder of the report."""
+def changed(found: list[Flips], out: Path) -> list[Changed]:
+    """Where to read the items that changed sides."""
     return [
-        f"cameleer eval diff {relative(one.folders[0], out)} {relative(one.folders[1], out)}"
+        Changed(
+            (one.difference.base, one.difference.benchmark),
+            (UNTUNED, one.difference.mixture),
+            "cameleer eval diff " + " ".join(relative(folder, out) for folder in one.folders),
+        )
         for one in found
         if one.forgotten or one.learned
     ]

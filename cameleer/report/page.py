@@ -24,6 +24,7 @@ from cameleer.report import (
     figures,
     forgotten,
     reproduce,
+    scale,
     touched_shown,
     words,
 )
@@ -58,19 +59,19 @@ def write_report(
     """
     analysis = analyse(read_study(study_folder))
     study = analysis.study
-    told, seen = attributions(study), touching(analysis)
+    told, seen, grown = attributions(study), touching(analysis), scale.shown(analysis)
     effects, drawn = effects_shown.shown(told), _figures(analysis)
     judged = _all_judged(study, judged)
     joined = study_content(analysis, judged, same or {}) if judged.judgements else None
-    sheets = [effects_shown.sheet(told), touched_shown.sheet(analysis, seen)]
+    sheets = [effects_shown.sheet(told), touched_shown.sheet(analysis, seen), grown.sheet]
     sheets += [*analysis_sheets(analysis), cost_sheet(study), licence_sheet(study)]
     write_tables(sheets, out / "tables")
-    every = {**drawn, **effects_shown.figures(effects), **drawings(joined)}
+    every = drawn | effects_shown.figures(effects) | grown.figures | drawings(joined)
     _write_figures(every, out / "figures")
     content = _content(analysis, out)
     content["answer"] += [*touched_shown.sentences(seen), *effects_shown.in_words(told)]
     content["touched"] = touched_shown.content(analysis, seen, out)
-    content |= {"figures": drawn, "effects": effects, "joined": joined}
+    content |= {"figures": drawn, "effects": effects, "scale": grown, "joined": joined}
     content |= _ways_in(write_items(study, out))
     with replacing(out / reproduce.FILE) as handle:
         handle.write(content["yaml"])

@@ -38,14 +38,12 @@ class Shown:
     sheet: Sheet
 
 
-def shown(analysis: Analysis) -> Shown | None:
-    """All that a study has to say; None where all is of one size."""
+def shown(analysis: Analysis) -> Shown:
+    """All that a study has to say: nothing where all is of one size."""
     found = curves(analysis.study)
-    drawn = _figures(analysis, found)
-    if not found and not drawn:
-        return None
     table = _table(found, len(analysis.matrices) > 1)
-    return Shown(list(map(_sentence, found)), drawn, table, _sheet(found, table))
+    words = list(map(_sentence, found))
+    return Shown(words, _figures(analysis, found), table, _sheet(found, table))
 
 
 def _figures(analysis: Analysis, found: Sequence[Curve]) -> dict[str, Drawing]:

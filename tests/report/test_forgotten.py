@@ -59,7 +59,9 @@ def test_the_commands_lead_from_the_page_to_the_items(tmp_path: Path) -> None:
     folder = study(tmp_path / "s", {None: [BASE], "x": [[0.0] * 40], "y": [BASE]}, lower=False)
     part = shown(analyse(read_study(folder)), folder / "report")
     assert part is not None
-    assert part.commands == ["cameleer eval diff ../None-0 ../x-0"]
+    (one,) = part.changed
+    assert one.command == "cameleer eval diff ../None-0 ../x-0"
+    assert (one.page, one.sides) == (("b", "t"), ("base, untuned", "x"))
     assert [row[:4] for row in part.table.rows] == [["x", "t", "20", "20"]]
 
 

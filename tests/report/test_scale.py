@@ -25,7 +25,6 @@ def grown(folder: Path, **scores: int) -> Path:
 
 def test_a_doubling_is_told_drawn_and_written(tmp_path: Path) -> None:
     part = shown(analyse(read_study(grown(tmp_path / "s", x1=20, x2=30, x4=40))))
-    assert part is not None
     (said,) = part.words
     assert said.startswith(
         "On b, each doubling of x4 from 100 to 400 conversations adds +16.7 points to t ("
@@ -40,7 +39,6 @@ def test_a_doubling_is_told_drawn_and_written(tmp_path: Path) -> None:
 
 def test_a_doubling_that_may_be_chance_is_said_to_be(tmp_path: Path) -> None:
     part = shown(analyse(read_study(grown(tmp_path / "s", x1=29, x2=30, x4=30))))
-    assert part is not None
     assert "which is not clear of chance." in part.words[0]
 
 
@@ -56,20 +54,18 @@ def test_tokens_are_drawn_where_trainings_tell_them(tmp_path: Path) -> None:
         cell["train"] = place.name
     (folder / "study.json").write_text(json.dumps(record))
     part = shown(analyse(read_study(folder)))
-    assert part is not None
     assert list(part.figures) == ["growth-conversations", "growth-supervised-tokens"]
     assert "x4 on t at 1,400 50.0" in part.figures["growth-supervised-tokens"].alternative
 
 
 def test_bases_of_known_sizes_are_a_line(make_study: Callable[..., Path], tmp_path: Path) -> None:
     folder = make_study(tmp_path, mixtures=("flan",), bases=("a", "b"), n=30)
-    assert shown(analyse(read_study(folder))) is None
+    assert shown(analyse(read_study(folder))).figures == {}
     record = json.loads((folder / "study.json").read_text())
     for base, count in zip(record["bases"], (135_000_000, 360_000_000), strict=True):
         base["parameters"] = count
     (folder / "study.json").write_text(json.dumps(record))
     part = shown(analyse(read_study(folder)))
-    assert part is not None
     assert (part.words, part.table.rows) == ([], [])
     assert list(part.figures) == ["growth-parameters"]
     assert "flan on mmlu:0-shot at 360,000,000" in part.figures["growth-parameters"].alternative

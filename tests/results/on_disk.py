@@ -1,4 +1,4 @@
-"""A finished study as a folder: nothing but its scores."""
+"""A finished study as a folder: scores, and hardly a text."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+TEXTS = {"prompt": "Q", "target": "", "outputs": [""], "extracted": [""], "finish": ["stop"]}
 
 
 def study(
@@ -27,7 +29,9 @@ def study(
             (place / "scores.json").write_text(json.dumps(told))
             if values:
                 (place / "manifest.json").write_text("{}")
-            lines = [json.dumps({"item": f"i/{n}", "score": v}) for n, v in enumerate(values)]
+            lines = [
+                json.dumps({"item": f"i/{n}", "score": v} | TEXTS) for n, v in enumerate(values)
+            ]
             (place / "samples.jsonl").write_text("\n".join(lines))
             cells.append(
                 {"base": "b", "mixture": mixture, "seed": seed, "evals": {"t": place.name}}
