@@ -39,7 +39,7 @@ from cameleer.release.verify import (
 from cameleer.results.store import STUDY, read_study
 
 TOKENIZERS = {"tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt"}
-DATA = "conversations.jsonl"
+DATA = {"conversations.jsonl", "matches.jsonl", "matches.html"}  # and what is quoted of it
 ADDED = "added"
 TABLES = (".csv", ".md", ".tex")
 KINDS = ("eval", "judge")
@@ -184,7 +184,7 @@ def _kept_back(file: Path, weights: bool, data: bool) -> str:
         return "weights"
     if not weights and file.name in TOKENIZERS:
         return "tokenizer"
-    return "training data" if not data and file.name == DATA else ""
+    return "training data" if not data and file.name in DATA else ""
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -53,17 +53,17 @@ def _sentence(one: Compared) -> str:
 
 def content(analysis: Analysis, told: Touching, out: Path) -> dict[str, Any]:
     """What the section shows."""
-    pages = {
-        labels.folder / "matches.html": mixture
-        for mixture, labels in told.labels.items()
-        if labels.touched
-    }
+    pages: dict[Path, list[str]] = {}
+    for name, labels in told.labels.items():
+        page = labels.folder / "matches.html"
+        if labels.touched and page.is_file():  # a bundle is without what quotes its data
+            pages.setdefault(page, []).append(name)
     return {
         "said": _said(told),
         "generated": analysis.study.generated,
         "overview": overview(told),
         "tables": [_of_base(base, told) for base in analysis.study.bases],
-        "pages": [(name, quote(relative(page, out))) for page, name in pages.items()],
+        "pages": [(listed(names), quote(relative(page, out))) for page, names in pages.items()],
         "few": FEW,
     }
 
