@@ -91,6 +91,8 @@ def test_a_study_from_nothing(unbroken: Path) -> None:
         "cot": {"cot": 60},
         "code": {"code_alpaca": 40},
     }
+    for mixture in study["mixtures"]:
+        assert (unbroken / mixture["touched"] / "labels.jsonl").is_file()
     for cell in study["cells"]:
         for label in BENCHMARKS:
             folder = unbroken / cell["evals"][label]
