@@ -94,7 +94,8 @@ def _interval(effect: Effect) -> str:
 
 def _predicted(best: Best) -> str:
     """The word, and in numbers what is predicted and gained."""
-    score = f"Predicted: {points(best.value)} ({points(best.low)} to {points(best.high)})"
+    low, high = max(0.0, best.low), min(1.0, best.high)
+    score = f"Predicted: {points(best.value)} ({points(low)} to {points(high)})"
     gain = f"{signed(best.gain)}, {signed(best.gain_low)} to {signed(best.gain_high)}"
     over = f"; over {best.against} {gain}" if best.gain else ""
     return f"{best.word} {score}{over}."

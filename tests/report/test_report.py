@@ -86,9 +86,8 @@ def test_every_value_links_to_samples_that_are_there(page: Page, report: Path) -
     files = [link for link in links if link and not link.startswith("#")]
     assert sum(link.endswith("samples.jsonl") for link in files) == 7 * 3
     flips = [link for link in files if link.startswith("items/") and "second=" in link]
-    assert (
-        len(flips) == 2 * len(set(flips)) == 2 * 6 * 3
-    )  # from the scores, from what was forgotten
+    # From the scores, and from what was forgotten.
+    assert len(flips) == 2 * len(set(flips)) == 2 * 6 * 3
     assert all((report.parent / unquote(link.partition("#")[0])).is_file() for link in files)
 
 
