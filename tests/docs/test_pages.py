@@ -66,21 +66,43 @@ def test_every_page_can_be_reached() -> None:
 
 
 def commands() -> Iterator[tuple[str, str]]:
-    """Every command line of cameleer's that a page shows, with the page's name."""
+    """Every command line of cameleer's that stands in a page's block, with the page's name."""
     for page in PAGES:
         for body in blocks(page, "sh", "console"):
             for line in body.replace("\\\n", " ").splitlines():
                 text = line.removeprefix("$ ").partition(" #")[0].strip()
                 if text.startswith("cameleer "):
                     yield names(page), text
+
+
+def mentions() -> Iterator[tuple[str, str]]:
+    """Commands in the running text, which may be cut short."""
+    for page in PAGES:
         for text in re.findall(r"`(cameleer [^`]+)`", page.read_text()):
             yield names(page), text
 
 
+def words_of(text: str) -> list[str]:
+    """The words after `cameleer`, up to a pipe, a redirection or another command."""
+    return shlex.split(re.split(r" (?:[>|]|2>|&&|;) ?", text)[0])[1:]
+
+
 @pytest.mark.parametrize(("page", "text"), sorted(set(commands())))
+def test_commands_can_be_given(page: str, text: str) -> None:
+    """Every argument and option is there, with a value that it takes, and none is missing."""
+    del page
+    command: Any = typer.main.get_group(app)
+    words = words_of(text)
+    while hasattr(command, "commands") and not words[0].startswith("-"):
+        command, words = command.commands[words[0]], words[1:]
+    if "--help" not in words:
+        command.make_context(None, words)
+
+
+@pytest.mark.parametrize(("page", "text"), sorted(set(mentions())))
 def test_commands_and_options_are_there(page: str, text: str) -> None:
     del page
-    words = shlex.split(text.partition(" > ")[0].partition(" | ")[0])[1:]
+    words = words_of(text)
     groups = typer.main.get_group(app).commands
     if words[0].startswith("-"):
         return
@@ -97,7 +119,8 @@ def test_commands_and_options_are_there(page: str, text: str) -> None:
 
 
 def test_commands_were_found() -> None:
-    assert len(set(commands())) > 40
+    assert len(set(commands())) > 100
+    assert len(set(mentions())) > 40
 
 
 def configurations() -> Iterator[tuple[str, str]]:
@@ -138,7 +161,6 @@ def test_the_rules_page_names_every_source_and_benchmark() -> None:
 def test_make_targets_are_there() -> None:
     targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     for page in PAGES:
-        said = set(
-            re.findall(r"\bmake (\w+)\b", "\n".join(re.findall(r"`[^`]+`", page.read_text())))
-        )
+        quoted = "\n".join(re.findall(r"`[^`]+`", BLOCK.sub("", page.read_text())))
+        said = set(re.findall(r"\bmake (\w+)\b", quoted))
         assert said <= targets | {"make"}, page
