@@ -51,13 +51,15 @@ class Compared:
 
 @dataclass(frozen=True)
 class Touching:
-    """Every comparison that could be split. labels: by mixture; unknown: benchmarks with items that
-    were not looked for; unsearched: mixtures in which nothing was looked for."""
+    """Every comparison that could be split. labels: by mixture; unscored: by benchmark that has no
+    scores and by mixture, how many of all its items are touched; unknown: benchmarks with items
+    that were not looked for; unsearched: mixtures in which nothing was looked for."""
 
     labels: Mapping[str, Labels]
-    compared: list[Compared] = field(default_factory=list)
-    unknown: list[str] = field(default_factory=list)
-    unsearched: list[str] = field(default_factory=list)
+    compared: list[Compared]
+    unscored: dict[str, dict[str, int]]
+    unknown: list[str]
+    unsearched: list[str]
 
     @property
     def found(self) -> list[Compared]:
@@ -75,8 +77,25 @@ def touching(analysis: Analysis) -> Touching:
         compared += _cleaned(family, [_compared(analysis, one, labels) for one in family])
     known = {one.whole.benchmark for one in compared}
     asked = {one.benchmark for one in analysis.differences if one.mixture in labels}
-    unsearched = [mixture for mixture in study.mixtures if mixture not in labels]
-    return Touching(labels, _with_excess(compared), sorted(asked - known), unsearched)
+    return Touching(
+        labels=labels,
+        compared=_with_excess(compared),
+        unscored=_unscored(analysis, labels),
+        unknown=sorted(asked - known),
+        unsearched=[mixture for mixture in study.mixtures if mixture not in labels],
+    )
+
+
+def _unscored(analysis: Analysis, labels: Mapping[str, Labels]) -> dict[str, dict[str, int]]:
+    """How many items are touched of benchmarks whose answers are only written."""
+    scored = {name for matrix in analysis.matrices for name in matrix.benchmarks}
+    found: dict[str, dict[str, int]] = {}
+    for label in analysis.study.benchmarks:
+        start = label.partition(":")[0] + "/"
+        for mixture, own in labels.items() if label not in scored else ():
+            if number := sum(item.startswith(start) for item in own.touched):
+                found.setdefault(label, {})[mixture] = number
+    return found
 
 
 def _compared(

@@ -72,10 +72,13 @@ def _said(told: Touching) -> list[str]:
     """In words what was found, and what was not looked for."""
     said = []
     if told.found:
-        mixtures = dict.fromkeys(one.whole.mixture for one in told.found)
-        said.append(f"Items that were asked stand in {listed(list(mixtures))}.")
+        names = dict.fromkeys(one.whole.mixture for one in told.found)
+        said.append(f"Items that were asked stand in {listed(list(names))}.")
     elif told.compared:
         said.append("Of the items that were asked none was found in any of these mixtures.")
+    for benchmark, mixtures in told.unscored.items():
+        counts = [f"{number:,} in {mixture}" for mixture, number in mixtures.items()]
+        said.append(f"Of {benchmark}, which has no scores to split, items stand: {listed(counts)}.")
     if told.unknown:
         said.append(f"Items of {listed(told.unknown)} were not looked for, or not all of them.")
     if told.unsearched:

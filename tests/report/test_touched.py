@@ -178,6 +178,18 @@ def test_where_lower_is_better_a_fall_is_a_gain(study: Path) -> None:
     assert "gained on the touched ones is detectably larger (−" in said
 
 
+def test_answers_without_scores_have_their_items_counted(study: Path, tmp_path: Path) -> None:
+    for mixture in ("", "dolly", "code"):
+        scores = samples(study, mixture, "gsm:cot").with_name("scores.json")
+        written = {k: v for k, v in json.loads(scores.read_text()).items() if k != "value"}
+        scores.write_text(json.dumps(written))
+    analysis = analyse(read_study(study))
+    found = touching(analysis)
+    assert found.unscored == {"gsm:cot": {"dolly": len(LEAKED)}}
+    said = content(analysis, found, tmp_path)["said"]
+    assert "Of gsm:cot, which has no scores to split, items stand: 100 in dolly." in said
+
+
 def test_what_was_not_looked_for_is_said(study: Path, make_study: Make, tmp_path: Path) -> None:
     for mixture, items in (("dolly", LEAKED), ("code", frozenset[str]())):
         label(study, mixture, items, but="mmlu")
