@@ -196,7 +196,8 @@ def table_3() -> tuple[dict[str, Any], dict[str, Guess]]:
     }
     names = [name for name in scores if name and name not in MIXES]
     rows = np.array([scores[""], *(scores[name] for name in names)])
-    fitted = least_squares(np.vstack([np.zeros(len(names)), np.eye(len(names))])) @ rows
+    solve, _ = least_squares(np.vstack([np.zeros(len(names)), np.eye(len(names))]))
+    fitted = solve @ rows
     effects = dict(zip(names, fitted[1:], strict=True))
     mixes = {}
     for mix, parts in MIXES.items():

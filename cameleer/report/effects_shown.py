@@ -112,7 +112,7 @@ def _in_words(found: Attribution, whose: str) -> str:
     clear = [one for one in single if verdict(one) != UNCLEAR]
     last = found.best[-1]
     where = "On average" if last.benchmark == AVERAGE else f"On {last.benchmark}"
-    best = f"{where}, {last.word}"
+    best = f"{where}: {last.word}"
     if not clear:
         return (
             f"Source by source{whose}: none of the {len(single)} effects of a source on a "

@@ -110,13 +110,14 @@ class Attribution:
 def attribute(
     tuned: Sequence[Tuned], untuned: Run | None = None, *, by: By = "amount", level: float = 0.95
 ) -> Attribution:
-    """Effects of every source that the mixtures hold, on every benchmark and on their average.
+    """Effects of the sources that the mixtures hold, on every benchmark and on their average.
 
     by: whether a source counts by its conversations, as shares of the most that any mixture has, or
     as there or not. untuned: the base, all of whose amounts are 0: used only where the tuned models
     alone cannot tell the effects apart (each source by itself); they then include what tuning on
-    anything does, and `notes` says so. Raises UserError where the mixtures do not tell the effects
-    apart, or the runs are not over the same items.
+    anything does, and `notes` says so. It also says which effects even so are not told apart from
+    others, and left out. Raises UserError where none is told, or the runs are not over the same
+    items.
     """
     layout = _Design.of(tuned, untuned, by)
     runs = [*([untuned] if layout.with_base and untuned else []), *(one.run for one in tuned)]
@@ -127,6 +128,7 @@ def attribute(
         fits[title].effect(index, source, title)
         for title in fits
         for index, source in enumerate(layout.sources)
+        if layout.told[index]
     ]
     single = [one for one in found if one.benchmark != AVERAGE]
     adjusted = [*_holm(single), *_holm([one for one in found if one.benchmark == AVERAGE])]
@@ -134,30 +136,34 @@ def attribute(
     best = tuple(fit.best(title) for title, fit in fits.items())
     beyond = [one.benchmark for one in best if not _is_score(one.value)]
     notes = (*layout.notes(misfit), *([BEYOND.format(", ".join(beyond))] if beyond else []))
-    return Attribution(layout.sources, tuple(adjusted), best, misfit, notes)
+    told = tuple(dict.fromkeys(one.source for one in found))
+    return Attribution(told, tuple(adjusted), best, misfit, notes)
 
 
-def least_squares(amounts: Any) -> Any:
-    """H [1 + sources, models], with which H @ scores are the intercept and the effects.
+def least_squares(amounts: Any) -> tuple[Any, Any]:
+    """(H [1 + sources, models], with which H @ scores are the intercept and the effects; [sources]
+    whether the mixtures tell each effect apart from the others and from the intercept).
 
-    amounts: [models, sources]. Raises ValueError if columns and intercept are not independent.
+    amounts: [models, sources]. Of an effect that is not told H gives nothing to go by; sums of
+    effects that some model has are right whichever.
     """
     rows = np.column_stack([np.ones(len(amounts)), amounts])
-    if np.linalg.matrix_rank(rows) < rows.shape[1]:
-        raise ValueError("the effects are not told apart")
-    return np.linalg.pinv(rows)
+    solve = np.linalg.pinv(rows)
+    apart = np.isclose(solve @ rows, np.eye(rows.shape[1]), atol=1e-6).all(axis=1)
+    return solve, apart[1:]
 
 
 @dataclass(frozen=True)
 class _Design:
     """amounts: [runs, sources] in 0..1, the base first if `with_base`; groups: [runs] the number of
-    each run's mixture, -1 for the base; mixtures: their names; solve: of `least_squares`."""
+    each run's mixture, -1 for the base; mixtures: their names; solve, told: of `least_squares`."""
 
     sources: tuple[str, ...]
     amounts: Any
     groups: Any
     mixtures: tuple[str, ...]
     solve: Any
+    told: Any
     with_base: bool
 
     @classmethod
@@ -169,22 +175,29 @@ class _Design:
         table = table / table.max(axis=0) if by == "amount" else (table > 0).astype(float)
         mixtures = tuple(dict.fromkeys(one.mixture for one in tuned))
         groups = np.array([mixtures.index(one.mixture) for one in tuned])
-        try:
-            return cls(sources, table, groups, mixtures, least_squares(table), False)
-        except ValueError:
-            pass
+        solve, told = least_squares(table)
+        if told.all():
+            return cls(sources, table, groups, mixtures, solve, told, False)
         if untuned is not None:
             table = np.vstack([np.zeros(len(sources)), table])
-            try:
-                solve = least_squares(table)
-                return cls(sources, table, np.array([-1, *groups]), mixtures, solve, True)
-            except ValueError:
-                pass
+            solve, told = least_squares(table)
+            if told.any():
+                return cls(sources, table, np.array([-1, *groups]), mixtures, solve, told, True)
         raise UserError(
             f"too few mixtures to tell the effects of sources apart: {len(mixtures)} for "
             f"{len(sources)} sources",
             hint="train each source alone, or all sources but each",
         )
+
+    @property
+    def rank(self) -> int:
+        """How many of the intercept and the effects the runs' means are fitted with."""
+        return round(float(np.trace(self.fitted)))
+
+    @property
+    def fitted(self) -> Any:
+        """[runs, runs] What makes the fitted means of the runs' means."""
+        return np.column_stack([np.ones(len(self.amounts)), self.amounts]) @ self.solve
 
     @property
     def seeds(self) -> Any:
@@ -197,8 +210,12 @@ class _Design:
             said.append(
                 "Effects are against the untuned base, and include what tuning on anything does."
             )
+        if lost := [name for name, one in zip(self.sources, self.told, strict=True) if not one]:
+            said.append(
+                f"These mixtures do not tell the effects of {', '.join(lost)} apart: left out."
+            )
         more = int((self.seeds - 1).sum())
-        spare = len(self.amounts) - len(self.sources) - 1
+        spare = len(self.amounts) - self.rank
         if more:
             said.append(
                 f"Intervals include the luck of training, seen in {more} repeated trainings"
@@ -249,9 +266,8 @@ class _Fit:
         if freedom:
             centre = _centre(groups)
         else:
-            rows = np.column_stack([np.ones(len(groups)), self.design.amounts])
-            centre = np.eye(len(groups)) - rows @ self.design.solve
-            freedom = len(groups) - rows.shape[1]
+            centre = np.eye(len(groups)) - self.design.fitted
+            freedom = len(groups) - self.design.rank
             if not freedom:
                 return None
             square = float((centre @ self.means) @ self.means) / freedom
@@ -294,39 +310,45 @@ class _Fit:
 
         square, freedom = self.seeds
         design = self.design
-        spare = len(self.means) - design.amounts.shape[1] - 1 - freedom
+        spare = len(self.means) - design.rank - freedom
         if not freedom or spare < 1 or design.with_base or square <= NOTHING:
             return None
-        rows = np.column_stack([np.ones(len(self.means)), design.amounts])
-        left = self.means - rows @ (design.solve @ self.means)
+        left = self.means - design.fitted @ self.means
         lack = (float(left @ left) - square * freedom) / spare
         return float(fdtrc(spare, freedom, max(0.0, lack) / square))
 
     def best(self, benchmark: str) -> Best:
         design, sources = self.design, self.design.sources
         effects = (design.solve @ self.means)[1:]
-        there = effects > 0
+        there = design.told & (effects > 0)
         if not there.any():
-            there = np.arange(len(sources)) == effects.argmax()
+            there = np.arange(len(sources)) == np.where(design.told, effects, -np.inf).argmax()
         value, error, freedom = self.contrast(np.array([1.0, *there]) @ design.solve)
         half = t_quantile(freedom, self.level) * error
         tuned = np.flatnonzero(design.groups >= 0)
         trained = tuned[(design.amounts[tuned] @ effects).argmax()]
         apart = there - design.amounts[trained]
         gain, spread, free = self.contrast(np.array([0.0, *apart]) @ design.solve)
-        wide = _scheffe(len(sources), free, self.level) * spread if apart.any() else 0.0
+        wide = _scheffe(design.rank - 1, free, self.level) * spread if apart.any() else 0.0
         against = design.mixtures[design.groups[trained]]
         sure = self.luck is not None and gain - wide > 0 and _is_score(value)
         chosen = tuple(name for name, one in zip(sources, there, strict=True) if one)
         gained = (gain if apart.any() else 0.0, gain - wide, gain + wide)
-        word = _word(chosen, against, sure, bool(apart.any()), bool((effects > 0).any()))
+        helps, other = bool(effects[there].max() > 0), bool(apart.any())
+        behind = gain < 0 and not design.told.all()
+        word = _word(chosen, against, sure, other, helps, behind)
         limits = (value - half, value + half)
         return Best(benchmark, chosen, value, *limits, against, *gained, sure, word)
 
 
-def _word(chosen: Sequence[str], against: str, sure: bool, other: bool, positive: bool) -> str:
+def _word(
+    chosen: Sequence[str], against: str, sure: bool, other: bool, helps: bool, behind: bool
+) -> str:
+    """behind: of a mixture with sources whose effects are not told."""
     said = " + ".join(chosen)
-    if not positive:
+    if behind:
+        return f"{said} is the best of what is told apart; {against}, which was trained, is better."
+    if not helps:
         return f"No source is seen to help; {said} harms least."
     if not other:
         return f"{said} is predicted best, and was trained, as {against}."

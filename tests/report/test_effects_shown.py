@@ -50,7 +50,7 @@ def test_the_answer_names_the_largest_clear_effect(folder: Path) -> None:
     (said,) = effects_shown.in_words(attributions(read_study(folder)))
     assert "the largest effect that is clear of chance is that of x on t, +50.0 points" in said
     assert "2 of 3 effects are clear" in said
-    assert "On t, x + z is predicted best" in said
+    assert "On t: x + z is predicted best" in said
 
 
 def test_nothing_clear_is_said_so(tmp_path: Path) -> None:

@@ -189,10 +189,28 @@ def test_zero_is_outside_exactly_where_p_is_small(seed: int, rows: Any) -> None:
         assert (one.low > 0 or one.high < 0) == (one.p < 0.05)
 
 
-def test_what_cannot_be_told_apart_is_refused() -> None:
-    table = drawn(2)
-    with pytest.raises(UserError, match="apart: 2 for 3 sources"):
-        attribute(tuned([(1, 1, 0), (0, 0, 1)], {"a": table}), {"a": items(table[0])})
+def test_what_is_not_told_apart_is_left_out_and_said() -> None:
+    """x alone is against the base; of y and z there is only their mixture with x, which tells of
+    their sum alone: x's effect and interval are as if the mixture had not been trained."""
+    base, table = drawn(1)[0], drawn(2, seed=4)
+    found = attribute(tuned([(1, 0, 0), (1, 1, 1)], {"a": table}), {"a": items(base)})
+    assert found.sources == ("x",)
+    test = oracle.ttest_1samp(table[0] - base, 0.0)
+    (one,) = found.effects
+    assert (one.value, one.p) == pytest.approx(((table[0] - base).mean(), test.pvalue))
+    assert "These mixtures do not tell the effects of y, z apart: left out." in found.notes
+    (best,) = found.best
+    assert best.sources == ("x",)
+    assert best.value == pytest.approx(table[0].mean())
+    assert best.against == ("(1, 1, 1)" if table[1].mean() > table[0].mean() else "(1, 0, 0)")
+    assert best.gain == pytest.approx(min(0, table[0].mean() - table[1].mean()))
+    assert ("which was trained, is better" in best.word) == (table[1].mean() > table[0].mean())
+
+
+def test_what_cannot_be_told_at_all_is_refused() -> None:
+    table = drawn(1)
+    with pytest.raises(UserError, match="apart: 1 for 3 sources"):
+        attribute(tuned([(1, 1, 1)], {"a": table}), {"a": items(table[0])})
     with pytest.raises(UserError, match="apart: 3 for 3 sources"):
         attribute(tuned(SINGLE, {"a": drawn(3)}))
     runs = tuned(LEAVE_ONE_OUT, {"a": drawn(4)})
