@@ -20,6 +20,23 @@ HOW = {
 }
 
 
+def headlines(analysis: Analysis, told: Touching) -> list[str]:
+    """For each base the mixtures whose gain over all benchmarks hangs on items seen before."""
+    found = []
+    for matrix in analysis.matrices:
+        names = [
+            one.whole.mixture
+            for one in told.found
+            if (one.whole.base, one.whole.benchmark) == (matrix.base, matrix.columns[-1])
+            and one.whole.verdict == BETTER != one.verdict
+        ]
+        of = f"{matrix.base}: " if len(analysis.matrices) > 1 else ""
+        if names:
+            gained = f"what {listed(names)} gained is not detectable without items seen before"
+            found.append(f"{of}But {gained}.")
+    return found
+
+
 def sentences(told: Touching) -> list[str]:
     """What belongs to the study's answer: verdicts that hang on items seen before."""
     return [_sentence(one) for one in told.found if one.telling]
@@ -106,7 +123,7 @@ def _of_base(base: str, told: Touching) -> Table:
     for one in told.found:
         if one.whole.base != base:
             continue
-        kinds = ", ".join(f"{number:,} {kind}" for kind, number in one.kinds.items())
+        kinds = ", ".join(f"{number:,} {kind}" for kind, number in one.kinds.most_common())
         sides = [*_side(one.split.touched), *_side(one.split.clean)]
         excess = _excess(one.split.excess, one.p_holm)
         verdicts = [one.whole.verdict, one.verdict]
@@ -155,7 +172,7 @@ def sheet(analysis: Analysis, told: Touching) -> Sheet:
 
 
 def _row(one: Compared) -> list[Any]:
-    kinds = "; ".join(f"{kind} {number}" for kind, number in one.kinds.items())
+    kinds = "; ".join(f"{kind} {number}" for kind, number in one.kinds.most_common())
     named = [one.whole.base, one.whole.mixture, one.whole.benchmark]
     excess = one.split.excess
     return [

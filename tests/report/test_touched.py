@@ -13,7 +13,7 @@ import pytest
 from cameleer.report.analysis import BETTER, NO_DIFFERENCE, analyse
 from cameleer.report.page import write_report
 from cameleer.report.touched import NONE_LEFT, Touching, touching
-from cameleer.report.touched_shown import content, sentences, sheet
+from cameleer.report.touched_shown import content, headlines, sentences, sheet
 from cameleer.results.store import read_study
 
 Make = Callable[..., Path]
@@ -106,6 +106,8 @@ def test_a_leak_is_found_and_its_gain_is_not_taken_for_skill(study: Path) -> Non
     assert "detectably better than the base (+" in said
     assert "over the clean ones not detectably different from the base (0.0, " in said
     assert "gained on the touched ones is detectably larger (+" in said
+    said = headlines(analyse(read_study(study)), found)[0]
+    assert said == "But what dolly gained is not detectable without items seen before."
 
 
 def test_who_holds_nothing_is_not_accused(study: Path, tmp_path: Path) -> None:
@@ -114,6 +116,7 @@ def test_who_holds_nothing_is_not_accused(study: Path, tmp_path: Path) -> None:
     found = touching(analysis)
     assert not found.found
     assert not sentences(found)
+    assert not headlines(analysis, found)
     shown = content(analysis, found, tmp_path)
     assert shown["said"] == [
         "Of the items that were asked none was found in any of these mixtures."
