@@ -37,6 +37,7 @@ check: $(VENV)/.dev  ## style, types, import arrows
 
 docs: $(VENV)/.dev  ## write the reference anew from the code, build the site into site/
 	$(BIN)/python -m docs.generate
+	$(BIN)/python -m docs.figures
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
 
 bench: $(VENV)/.dev  ## speed and memory beside peers (installs them into their own environments)
