@@ -86,6 +86,7 @@ def test_a_study_from_nothing(unbroken: Path) -> None:
     page = (unbroken / "report/report.html").read_text()
     assert "small" in page
     study = json.loads((unbroken / "study.json").read_text())
+    assert [base["parameters"] > 1000 for base in study["bases"]] == [True]
     assert [cell["failed"] for cell in study["cells"]] == [None] * 3
     assert {m["name"]: m["sources"] for m in study["mixtures"]} == {
         "cot": {"cot": 60},
