@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,9 @@ TRAINING = {
     "dropped": "dropped",
     "final_loss": "final loss",
 }
+
+REASONS = ("dropped: ", "cut: ", "missing: ", "of ")  # how the counts of a source begin
+LEFT_OUT = "left out, cut or missing"
 
 
 @dataclass(frozen=True)
@@ -88,14 +91,31 @@ def source_facts(study: Study) -> tuple[list[str], list[tuple[str, str, dict[str
 
 
 def data_table(study: Study) -> Table:
-    """What each source gave to each mixture, as far as its manifest says."""
+    """What each source gave to each mixture, as far as its manifest says; what was left out or cut,
+    for whichever reason, in one column of words."""
     names, facts = source_facts(study)
-    rows = [
-        [mixture, source, *(number(values.get(name)) for name in names)]
-        for mixture, source, values in facts
-    ]
-    head = ["mixture", "source", *(name.replace("_", " ") for name in names)]
-    return Table("Instruction data in each mixture, by source", head, rows, ("source",))
+    plain = [name for name in names if not _is_reason(name)]
+    rows = []
+    for mixture, source, values in facts:
+        reasons = {name: values[name] for name in names if _is_reason(name) and values.get(name)}
+        told = "; ".join(f"{name}: {number(value)}" for name, value in reasons.items())
+        rows.append([mixture, source, *(number(values.get(name)) for name in plain), told])
+    head = ["mixture", "source", *(name.replace("_", " ") for name in plain), LEFT_OUT]
+    texts = ("source", "licence", LEFT_OUT)
+    table = Table("Instruction data in each mixture, by source", head, rows, texts)
+    return table if any(row[-1] for row in rows) else without(table, LEFT_OUT)
+
+
+def _is_reason(name: str) -> bool:
+    """Whether a source's fact is how many rows went why, or came from which file."""
+    return name.startswith(REASONS)
+
+
+def without(table: Table, column: str) -> Table:
+    """The table less a column."""
+    at = table.head.index(column)
+    rows = [row[:at] + row[at + 1 :] for row in table.rows]
+    return replace(table, head=table.head[:at] + table.head[at + 1 :], rows=rows)
 
 
 def difference_table(analysis: Analysis) -> Table:

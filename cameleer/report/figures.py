@@ -199,4 +199,7 @@ def _counts(alt: Any) -> Any:
 
 
 def _top_axis(alt: Any) -> Any:
-    return alt.Axis(orient="top", labelAngle=0, ticks=False, domain=False, labelLimit=110)
+    """An axis above, with labels that go on in a second line after a colon."""
+    lines = "split(replace(datum.label, ':', ':|'), '|')"
+    bare = {"labelAngle": 0, "ticks": False, "domain": False, "labelLimit": 110}
+    return alt.Axis(orient="top", labelExpr=lines, labelPadding=18, **bare)

@@ -106,11 +106,12 @@ def _in(part: Part, study: Study) -> str:
 def licence_words(study: Study) -> list[str]:
     """What may not be done with the models that were trained here, in sentences."""
     used = [one for one in parts(study) if one.kind != "benchmark"]
-    if not used:
-        return ["No licences were recorded: the study was run by an earlier version, or nothing of "
-                "it is there yet. `cameleer study run` records them; what is done is not done "
-                "again."]  # fmt: skip
     told = []
+    if not any(one.kind == "base" for one in used):
+        told.append("Of the base no licence is recorded; the study's next run does that, and "
+                    "does nothing again that is done.")  # fmt: skip
+    if not any(one.kind == "data" for one in used):
+        told.append("Of the data none is recorded yet.")
     bound = [one for one in used if RESEARCH in one.asks]
     doubtful = [one for one in used if not one.known]
     if bound:
@@ -120,7 +121,7 @@ def licence_words(study: Study) -> list[str]:
         told.append(f"In doubt: {_models(doubtful, study)}, as of "
                     f"{listed([one.name for one in doubtful])} no licence is stated or known "
                     "here.")  # fmt: skip
-    if not bound and not doubtful:
+    if not told:
         told.append("No licence of base or data forbids commercial use; see what each asks.")
     if study.generated:
         told.append("The data is generated in the layout of these sources: their licences bind "

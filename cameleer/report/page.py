@@ -69,6 +69,7 @@ def write_report(
     every = drawn | effects_shown.figures(effects) | grown.figures | drawings(joined)
     _write_figures(every, out / "figures")
     content = _content(analysis, out)
+    content["headlines"] += touched_shown.headlines(analysis, seen)
     content["answer"] += [*touched_shown.sentences(seen), *effects_shown.in_words(told)]
     content["touched"] = touched_shown.content(analysis, seen, out)
     content |= {"figures": drawn, "effects": effects, "scale": grown, "joined": joined}
@@ -108,6 +109,7 @@ def _content(analysis: Analysis, out: Path) -> dict[str, Any]:
         "study": study,
         "version": cameleer.__version__,
         "style": (HERE / "page.css").read_text(encoding="utf-8"),
+        "headlines": words.headlines(analysis),
         "answer": words.answer(analysis),
         "matrices": analysis.matrices,
         "AVERAGE": AVERAGE,

@@ -63,18 +63,55 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def headlines(analysis: Analysis) -> list[str]:
+    """For each base how sure it is that any mixture helped: what the answer begins with."""
+    found = [(matrix, _headline(analysis, matrix)) for matrix in analysis.matrices]
+    several = len(analysis.matrices) > 1
+    return [f"{matrix.base}: {text}" if several else text for matrix, text in found if text]
+
+
+def _headline(analysis: Analysis, matrix: Matrix) -> str:
+    column = matrix.columns[-1] if matrix.columns else ""
+    every = [*analysis.averages, *analysis.differences]
+    found = [one for one in every if (one.base, one.benchmark) == (matrix.base, column)]
+    if not found:
+        return ""
+    where = "on average" if column == AVERAGE else f"on {column}"
+    better = [one.mixture for one in found if one.verdict == BETTER]
+    worse = [one.mixture for one in found if one.verdict == WORSE]
+    fell = f" {_are(worse)} detectably worse." if worse else ""
+    if not better:
+        alone = f"{found[0].mixture} is not" if len(found) == 1 else "No mixture is"
+        return f"{alone} detectably better than the untuned base {where}.{fell}"
+    pair = contest(matrix)
+    sure = "" if pair is None else " Which is best is not sure."
+    if pair is not None and pair.p < LEVEL:
+        sure = f" {pair.first.label} is detectably the best."
+    return f"{_are(better)} detectably better than the untuned base {where}.{sure}{fell}"
+
+
+def _are(names: Sequence[str]) -> str:
+    return f"{listed(names)} {'is' if len(names) == 1 else 'are'}"
+
+
 def answer(analysis: Analysis) -> list[str]:
-    """The answer to the study's question: one paragraph for each base."""
-    return [" ".join(_answer(analysis, matrix)) for matrix in analysis.matrices]
-
-
-def _answer(analysis: Analysis, matrix: Matrix) -> list[str]:
+    """The answer to the study's question, paragraph by paragraph, for one base after the other."""
     return [
-        *_leader(matrix),
-        *_next(matrix),
-        *_everywhere(matrix),
-        *_helped(matrix, [one for one in analysis.differences if one.base == matrix.base]),
-        *_missing(matrix),
+        " ".join(sentences)
+        for matrix in analysis.matrices
+        for sentences in _answer(analysis, matrix)
+        if sentences
+    ]
+
+
+def _answer(analysis: Analysis, matrix: Matrix) -> list[list[str]]:
+    return [
+        [*_leader(matrix), *_next(matrix)],
+        [
+            *_everywhere(matrix),
+            *_helped(matrix, [one for one in analysis.differences if one.base == matrix.base]),
+        ],
+        _missing(matrix),
     ]
 
 

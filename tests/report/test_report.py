@@ -15,9 +15,10 @@ from urllib.parse import unquote
 import pytest
 
 from cameleer.report.analysis import analyse, contest, unbeaten
+from cameleer.report.facts import data_table
 from cameleer.report.figures import curve
 from cameleer.report.page import write_report
-from cameleer.report.words import answer, p_value, points, signed
+from cameleer.report.words import answer, headlines, p_value, points, signed
 from cameleer.results.store import read_study
 from tests.report.parsed import Page, require_alone, require_well_formed
 
@@ -126,7 +127,11 @@ def test_only_what_differs_is_called_different(study_folder: Path) -> None:
     assert verdicts["flan", "mmlu:0-shot"] == "better"
     assert verdicts["code", "mmlu:0-shot"] == "worse"
     assert verdicts["dolly", "mmlu:0-shot"] == "no detectable difference"
-    (text,) = answer(analysis)
+    text = " ".join(answer(analysis))
+    assert headlines(analysis) == [
+        "flan is detectably better than the untuned base on average. flan is detectably the best. "
+        "code is detectably worse."
+    ]
     assert "flan has the best average over 3 benchmarks" in text
     assert "No single data set is best" not in text  # nothing beats flan detectably anywhere
     assert unbeaten(analysis.matrices[0]) == ["flan"]
@@ -139,8 +144,9 @@ def test_no_single_best_is_said_where_each_is_beaten(make_study: Make, tmp_path:
             rewrite(tmp_path / f"cells/smollm2-135m/{mixture}-1/{name}", float(name == right))
     analysis = analyse(read_study(study))
     assert unbeaten(analysis.matrices[0]) == []
-    (text,) = answer(analysis)
+    text = " ".join(answer(analysis))
     assert "No single data set is best" in text
+    assert headlines(analysis)[0].endswith("Which is best is not sure.")
     found = contest(analysis.matrices[0])
     assert found is not None
     assert found.p > 0.05
@@ -304,6 +310,13 @@ def test_importing_the_report_loads_nothing_heavy() -> None:
     code = "import sys, cameleer.report.page; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"altair", "scipy", "torch", "vl_convert", "jinja2"} & set(done.stdout.split())
+
+
+def test_why_conversations_were_left_out_stands_in_one_column(study_folder: Path) -> None:
+    table = data_table(read_study(study_folder))
+    assert table.head[-1] == "left out, cut or missing"
+    assert {row[-1] for row in table.rows} == {"dropped: empty answer: 4"}
+    assert not [name for name in table.head if name.startswith("dropped")]
 
 
 def test_data_csv_holds_every_source(report: Path) -> None:
