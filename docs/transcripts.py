@@ -7,10 +7,12 @@ one empty folder. Notes on progress, which depend on the time, are left out.
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 BLOCK = re.compile(r"^```(\w+)(?: ([^\n]*))?\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -29,18 +31,20 @@ def _block(block: re.Match[str], folder: Path) -> str:
     kind, name, body = block.groups()
     if kind == "console":
         commands = [line[2:] for line in body.splitlines() if line.startswith("$ ")]
-        shown = "".join(f"$ {command}\n{_output(command, folder)}" for command in commands)
+        shown = "".join(f"$ {command}\n{output(command, folder)}" for command in commands)
         return f"```console\n{shown}```"
     if name:
         (folder / name).write_text(body, encoding="utf-8")
     return block.group(0)
 
 
-def _output(command: str, folder: Path) -> str:
+def output(command: str, folder: Path, environment: Mapping[str, str] = os.environ) -> str:
+    """What a command prints in that folder, as a page shows it; SystemExit where it fails."""
     print(f"$ {command}", file=sys.stderr)
     done = subprocess.run(
-        ["bash", "-c", f"{{ {command}\n}} 2>&1"], cwd=folder, capture_output=True, text=True
-    )
+        ["bash", "-c", f"{{ {command}\n}} 2>&1"],
+        cwd=folder, env=environment, capture_output=True, text=True,
+    )  # fmt: skip
     if done.returncode not in (0, 2):  # a mistake may be what the page shows
         sys.exit(f"{command}: exit code {done.returncode}\n{done.stdout}")
     lines = [line.rstrip() for line in done.stdout.replace(str(folder), "…").splitlines()]

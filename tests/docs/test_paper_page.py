@@ -31,3 +31,16 @@ def test_the_study_of_table_3_has_the_papers_rows_in_its_order() -> None:
     assert mixtures == list(dict.fromkeys(tuned))
     assert set(mixtures) == set(all_sources()) - {"jsonl", "alpaca"} | {"human", "tulu"}
     assert {row.benchmark for row in published("table-3")} - {"average"} == set(study["benchmarks"])
+
+
+def test_every_table_and_figure_is_in_the_overview() -> None:
+    overview = PAGE.split("## What is published")[0]
+    assert set(re.findall(r"^\| \[Table (\d)\]", overview, re.MULTILINE)) == set("12345678")
+    figures = re.findall(r"^\| \[Figure ([\d, ]+)\]", overview, re.MULTILINE)
+    assert sorted(", ".join(figures).split(", ")) == ["2", "3", "4", "6"]
+    for line in overview.splitlines():
+        for anchor in re.findall(r"\]\(#([^)]+)\)", line):
+            headings = re.findall(r"^### (.+)$", PAGE, re.MULTILINE)
+            assert anchor in [
+                re.sub(r"[^\w\- ]", "", one.lower()).replace(" ", "-") for one in headings
+            ]
