@@ -100,16 +100,19 @@ def difference(base: bool) -> Contrast:
 
 
 def effects(mixtures: Mapping[str, Mapping[str, float]]) -> dict[str, Contrast]:
-    """Each source's effect in a design of `mixtures`, which tell their conversations by source.
+    """The effect of each source that the mixtures tell apart from the others'; mixtures:
+    conversations by source.
 
-    Raises UserError where the mixtures do not tell the effects apart, as `effects.attribute` does.
+    Raises UserError where they tell none, as `effects.attribute` does.
     """
     design = _Design.of([Tuned(name, held, {}) for name, held in mixtures.items()], {}, "amount")
-    spare = len(design.amounts) - len(design.sources) - 1
+    spare = len(design.amounts) - design.rank
     found = {}
-    for source, row in zip(design.sources, design.solve[1:].tolist(), strict=True):
+    each = zip(design.sources, design.solve[1:].tolist(), design.told, strict=True)
+    for source, row, told in each:
         base = row.pop(0) if design.with_base else 0.0
-        found[source] = Contrast(tuple(row), base, len(mixtures), spare)
+        if told:
+            found[source] = Contrast(tuple(row), base, len(mixtures), spare)
     return found
 
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from cameleer.core.errors import UserError
 from cameleer.evals.benchmark import benchmark_named
 from cameleer.results.detectable import (
-    LEVEL,
+    MOST_SEEDS,
     Assumed,
     Contrast,
+    Halved,
     difference,
     effects,
     halved,
+    holm_strictest,
 )
 from cameleer.study.asked import Asked
 from cameleer.study.material import Material
@@ -65,12 +68,14 @@ def _kinds(study: Study, material: Mapping[str, Material]) -> tuple[list[list[Co
     except UserError as error:
         return kinds, [f"Effects of single sources cannot be told: {error}"]
     kinds.append([(f"the effect of {name}", contrast, 1) for name, contrast in found.items()])
-    return kinds, []
+    lost = sorted({name for one in held.values() for name in one} - found.keys())
+    notes = [f"These mixtures do not tell the effects of {', '.join(lost)} apart"] if lost else []
+    return kinds, notes
 
 
 def _row(contrast: Contrast, asked: Asked, seeds: int, family: int, assumed: Assumed) -> Row:
     alone = contrast.smallest(asked.independent, seeds, assumed=assumed)
-    strict = contrast.smallest(asked.independent, seeds, LEVEL / family, assumed)
+    strict = contrast.smallest(asked.independent, seeds, holm_strictest(family), assumed)
     given = (asked.items, asked.independent, asked.there, seeds)
     by = halved(contrast, *given, assumed)
     return {
@@ -80,20 +85,19 @@ def _row(contrast: Contrast, asked: Asked, seeds: int, family: int, assumed: Ass
         "seeds": seeds,
         "smallest": round(alone, 4),
         "corrected": round(strict, 4),
-        "halved_by": vars(by) | {},
-        "halve": _words(by.items, by.seeds, by.with_all, asked),
+        "halved_by": asdict(by),
+        "halve": _words(by, asked),
     }
 
 
-def _words(items: int | None, seeds: int | None, with_all: int | None, asked: Asked) -> str:
+def _words(by: Halved, asked: Asked) -> str:
     """What would halve the smallest difference, in words."""
-    more = f"{seeds} seeds" if seeds else ""
-    if items and items <= asked.there:
-        return " or ".join(part for part in (f"{items:,} items", more) if part)
-    if items:
-        only = f"{items:,} items, and the benchmark has only {asked.there:,} here"
-    else:
-        only = "no number of items: the luck of training would be left"
-    if asked.there > asked.items and with_all:
-        return f"all {asked.there:,} items and {with_all} seeds"
-    return f"{only}: {more}" if more else f"{only}; nor do more seeds help enough"
+    seeds = f"{by.seeds} seeds" if by.seeds else ""
+    if by.items and by.items <= asked.there:
+        return f"{by.items:,} items" + (f", or {seeds}" if seeds else "")
+    only = f"the benchmark has only {asked.there:,} items"
+    if asked.there > asked.items and by.with_all:
+        return f"all {asked.there:,} items and {by.with_all} seeds"
+    if seeds:
+        return f"{seeds} ({only})" if by.items else f"{seeds} (more items do not help)"
+    return f"out of reach: {only}, and {MOST_SEEDS} seeds are too few"

@@ -29,6 +29,7 @@ from cameleer.train.config import TrainConfig
 from cameleer.train.workload import BYTES_PER_TOKEN, Workload, workload
 
 SMALL = 64 << 20  # bytes of native files that are read to build mixtures aside: some seconds' work
+COUNTED = "counted"
 SAMPLED = 1000  # conversations that stand for a mixture, and most that are read of a source
 
 
@@ -58,16 +59,19 @@ def materials(grid: Grid, scratch: Path) -> dict[str, Material]:
     """The material of every mixture of a study; scratch: a folder for what is built aside."""
     left = {one.name: one for one in grid.study.mixtures if not grid.mixes[one.name].done()}
     small = sum(_bytes(expand(mixture), grid.data) for mixture in left.values()) <= SMALL
-    found = {}
+    found, short = {}, {}
     for mixture in grid.study.mixtures:
-        stage = grid.mixes[mixture.name]
-        if mixture.name not in left:
-            found[mixture.name] = _built(stage)
-        elif small and (aside := _aside(mixture, grid, scratch)):
-            found[mixture.name] = aside
-        else:
-            file = scratch / f"{mixture.name}.jsonl"
-            found[mixture.name] = _sampled(expand(mixture), grid.data, file)
+        name = mixture.name
+        if name not in left:
+            found[name] = _built(grid.mixes[name])
+            continue
+        try:
+            aside = _aside(mixture, grid, scratch) if small else None
+        except UserError as error:
+            aside, short[name] = None, error
+        found[name] = aside or _sampled(expand(mixture), grid.data, scratch / f"{name}.jsonl")
+    for name, why in islice(short.items(), 1):
+        warn(f"{len(short)} mixtures cannot be built from what is here, first {name}: {why}")
     return found
 
 
@@ -82,16 +86,12 @@ def _built(stage: Stage) -> Material:
     return Material(stage.folder / CONVERSATIONS, 1.0, taken)
 
 
-def _aside(mixture: MixConfig, grid: Grid, scratch: Path) -> Material | None:
-    """The mixture built in the scratch folder; None, with a warning, where it cannot be."""
+def _aside(mixture: MixConfig, grid: Grid, scratch: Path) -> Material:
+    """The mixture built in the scratch folder. Raises UserError where it cannot be."""
     stage = replace(grid.mixes[mixture.name], folder=scratch / mixture.name)
     silence(True)
     try:
         build(mixture, grid.data, stage, load_tokenizer)
-    except UserError as error:
-        silence(False)
-        warn(f"mixture {mixture.name} cannot be built from what is here: {error}")
-        return None
     finally:
         silence(False)
     return _built(stage)

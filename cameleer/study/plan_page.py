@@ -6,7 +6,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from cameleer.core.console import note, out, table, warn
+from cameleer.study.answering import ESTIMATED
+from cameleer.study.asked import LIKELY
 from cameleer.study.budget import shown
+from cameleer.study.material import COUNTED
 
 Row = dict[str, Any]
 COSTS = ("hours", "gpu_hours", "dollars", "requests")
@@ -122,15 +125,15 @@ def _remarks(facts: Row) -> None:
         f"seeds on {given['seeds']:.0%}, and the luck of a training moves its score by "
         f"{given['luck']:g}"
     )
-    if any(one["rate_by"].startswith("estimated") for one in facts["answers"]):
-        note("answers are estimated without the loading of models, and to have 256 tokens at most")
+    if any(one["rate_by"] == ESTIMATED for one in facts["answers"]):
+        note(f"answers are estimated without loading models, and as of {LIKELY} tokens at most")
     for text in [*facts["notes"], *(f"not known: {one}" for one in facts["unknown"])]:
         note(text)
-    for mixture in facts["mixtures"]:
-        if mixture["by"] != "counted":
-            note(f"{mixture['mixture']}: {mixture['by']}")
-    for advice, names in _advice(facts["trainings"]).items():
-        warn(f"{names} will not fit; do this: {advice}")
+    for how in dict.fromkeys(one["by"] for one in facts["mixtures"] if one["by"] != COUNTED):
+        names = [one["mixture"] for one in facts["mixtures"] if one["by"] == how]
+        note(f"tokens of {_and_others(names)} are {how}")
+    for advice, whom in _advice(facts["trainings"]).items():
+        warn(f"{whom} will not fit; do this: {advice}")
     for one in facts["budget"]["exceeded"] if facts["budget"] else ():
         field, limit, more = one["field"], one["limit"], one["by"]
         said = f"{shown(field, limit + more)} are planned, {shown(field, limit)} allowed"
@@ -143,10 +146,11 @@ def _advice(trainings: Iterable[Row]) -> dict[str, str]:
     for one in trainings:
         if not one["fits"]:
             found.setdefault(one["advice"], []).append(one["model"])
-    return {
-        advice: names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} like it"
-        for advice, names in found.items()
-    }
+    return {advice: _and_others(names) for advice, names in found.items()}
+
+
+def _and_others(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} others"
 
 
 def hours(value: float) -> str:

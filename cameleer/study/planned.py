@@ -18,7 +18,7 @@ from cameleer.study.asked import Asked
 from cameleer.study.budget import Cost, total
 from cameleer.study.comparisons import comparisons
 from cameleer.study.grid import Grid
-from cameleer.study.material import materials
+from cameleer.study.material import COUNTED, materials
 from cameleer.study.piece import Machine, Piece
 from cameleer.study.status import states
 from cameleer.study.study import label_of
@@ -98,7 +98,7 @@ class StudyPlan:
             "spent": spent.facts(),
             "left": left.facts(),
             "total": (spent + left).facts(),
-            "unknown": sorted({f"{p.task}: {p.unknown}" for p in self.pieces if p.unknown}),
+            "unknown": sorted({piece.unknown for piece in self.pieces if piece.unknown}),
             "budget": self._budget(spent + left),
         }
 
@@ -124,7 +124,7 @@ class StudyPlan:
                 "mixture": name,
                 "conversations": round(sum(one.sources.values())),
                 "sources": {source: round(count) for source, count in one.sources.items()},
-                "by": one.how or "counted",
+                "by": one.how or COUNTED,
             }
             for name, one in self.material.items()
         ]

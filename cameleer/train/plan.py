@@ -101,12 +101,13 @@ class Planner:
 
     def best(self, way: Way, ranks: int, length: int | None = None) -> Option:
         """The largest micro-batch that fits, with as few layers checkpointed as need be."""
-        most = self._share(ranks, length)
-        sizes = sorted({most, *(2**n for n in range(most.bit_length()))}, reverse=True)
-        for rows in sizes:
-            if (found := self.option(way, ranks, rows, 0, length)).fits:
-                return found
-        return self._checkpointed(way, ranks, 1, length)
+        most, best = self._share(ranks, length), None
+        for rows in sorted({most, *(2**n for n in range(most.bit_length()))}):
+            found = self.option(way, ranks, rows, 0, length)
+            if not found.fits:
+                break  # not the largest first: working out what is far too large takes memory
+            best = found
+        return best or self._checkpointed(way, ranks, 1, length)
 
     def _checkpointed(
         self, way: Way, ranks: int, rows: int, length: int | None = None, share: int | None = None
