@@ -1,4 +1,4 @@
-"""A Ray cluster of this machine alone, for as long as a test takes."""
+"""A Ray cluster of this machine alone, of one node or several, for as long as a test takes."""
 
 from __future__ import annotations
 
@@ -21,18 +21,37 @@ HEAD = "--head --node-ip-address 127.0.0.1 --include-dashboard=false --port"
 @contextmanager
 def ray_cluster(cpus: int, gpus: int = 0) -> Iterator[str]:
     """The address of one node that is said to have so many CPUs and GPUs."""
-    ray = shutil.which("ray", path=str(Path(sys.executable).parent))
-    if ray is None:
-        pytest.skip("ray is not installed (pip install 'cameleer[ray]')")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    words = [*START.split(), *HEAD.split(), str(port)]
-    words += ["--num-cpus", str(cpus), "--num-gpus", str(gpus)]
-    node = subprocess.Popen([ray, *words], stdout=subprocess.DEVNULL, env=os.environ)
-    try:
+    with _started(*HEAD.split(), str(port), "--num-cpus", str(cpus), "--num-gpus", str(gpus)):
         _wait_for(port)
         yield f"127.0.0.1:{port}"
+
+
+@contextmanager
+def ray_node(address: str, cpus: int) -> Iterator[subprocess.Popen[bytes]]:
+    """A further node of the cluster at `address`, in a process group of its own that can be
+    killed."""
+    with _started("--address", address, "--num-cpus", str(cpus)) as node:
+        yield node
+
+
+@contextmanager
+def _started(*words: str) -> Iterator[subprocess.Popen[bytes]]:
+    """`ray start` with these words and no output, until it is left."""
+    ray = shutil.which("ray", path=str(Path(sys.executable).parent))
+    if ray is None:
+        pytest.skip("ray is not installed (pip install 'cameleer[ray]')")
+    command = [ray, *START.split(), *words]
+    node = subprocess.Popen(
+        command,
+        stdout=subprocess.DEVNULL,
+        env=os.environ | {"RAY_worker_niceness": "0"},
+        start_new_session=True,
+    )
+    try:
+        yield node
     finally:
         node.terminate()
         node.wait(60)

@@ -212,6 +212,12 @@ def _passing(name: Path) -> bool:
     return hidden or name.parts[0] == SCRATCH or str(name) in (BEGUN, MANIFEST)
 
 
+def be_patient(seconds: float) -> None:
+    """Wait so long for locks from here on: shared folders keep those of a dead machine for long."""
+    global PATIENCE
+    PATIENCE = seconds
+
+
 @contextmanager
 def only_worker(folder: Path) -> Iterator[None]:
     """Hold the folder's lock; the kernel lets it go when the process ends, however it ends.

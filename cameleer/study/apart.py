@@ -23,6 +23,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, TypeVar
 
+from cameleer.core.artifact import be_patient
 from cameleer.core.console import under_way
 from cameleer.core.cores import end_with_parent
 from cameleer.core.errors import UserError, out_of_memory
@@ -30,7 +31,7 @@ from cameleer.core.files import write_passing
 from cameleer.model.devices import compute_with
 from cameleer.train.heap import pieces_joined
 
-HEAVY = ["torch", "transformers", "cameleer.train.loop", "cameleer.engines.transformers"]
+HEAVY = ("torch", "transformers", "cameleer.train.loop", "cameleer.engines.transformers")
 VMSTAT, STATM = Path("/proc/vmstat"), Path("/proc/self/statm")
 SECONDS = 1.0  # between two beats
 T = TypeVar("T")
@@ -55,7 +56,9 @@ class Place:
 
     log: its log; threads: that it computes with, None leaves that to torch; gpus: what it sees of
     them, as CUDA_VISIBLE_DEVICES has it, None leaves that as it is; folder: where the command was
-    given, as paths are relative to that; environment: variables to set.
+    given, as paths are relative to that; environment: variables to set. patience: seconds to wait
+    for a lock that whoever was at work before may hold yet, None as long as elsewhere. preload:
+    modules that processes of this one find loaded already.
     """
 
     log: Path
@@ -63,6 +66,8 @@ class Place:
     gpus: str | None = None
     folder: Path = field(default_factory=Path.cwd)
     environment: dict[str, str] = field(default_factory=dict)
+    patience: float | None = None
+    preload: tuple[str, ...] = HEAVY
 
     @property
     def beat(self) -> Path:
@@ -81,10 +86,9 @@ class End:
 class Apart:
     """A job under way in a process of its own."""
 
-    def __init__(self, job: Job, place: Place, preload: Sequence[str] = HEAVY) -> None:
-        """preload: modules that processes find loaded already."""
+    def __init__(self, job: Job, place: Place) -> None:
         spawn: Any = multiprocessing.get_context("spawn")
-        context = spawn if job.joined else _forkserver(preload)
+        context = spawn if job.joined else _forkserver(place.preload)
         self.receiver, sender = context.Pipe(duplex=False)
         self.process = context.Process(target=_do, args=(job, place, sender))
         self.killings = _killings()
@@ -166,6 +170,8 @@ def _do(job: Job, place: Place, tell: Connection) -> None:
             os.environ["CUDA_VISIBLE_DEVICES"] = place.gpus
         if place.threads is not None:
             compute_with(place.threads)
+        if place.patience is not None:
+            be_patient(place.patience)
         Beat(place.beat).start()
         job.function(*job.given)
         end = End()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -55,20 +56,24 @@ class Course:
     def __init__(
         self,
         tasks: Sequence[Task],
-        executor: Executor,
+        make: Callable[[], Executor],
         folder: Path,
         retries: int = 0,
         show: Callable[[Sequence[State]], None] = lambda _: None,
     ) -> None:
-        """retries: further tries of a task whose process was killed; show: is given all states
-        every second."""
-        self.executor, self.retries, self.show = executor, retries, show
+        """make: the executor, which is made when there is something to do; retries: further tries
+        of a task whose process was killed; show: is given all states every second."""
+        self.make, self.retries, self.show = make, retries, show
         self.states = {
             task.name: State(task, folder / LOGS / f"{task.name.replace(' ', '--')}.log")
             for task in tasks
         }
         self.failed: Failed = {}
         self.warned: Counter[Path] = Counter()
+
+    @cached_property
+    def executor(self) -> Executor:
+        return self.make()
 
     def to_the_end(self) -> Failed:
         """Run every task, and return why those that failed did, by cell or judging."""
@@ -82,7 +87,8 @@ class Course:
                         self._take(self.states[name], end)
                 self._relay_warnings()
         finally:
-            self.executor.close()
+            if "executor" in vars(self):
+                self.executor.close()
         self.show(list(states))
         return self.failed
 

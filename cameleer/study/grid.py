@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cameleer.core.artifact import Stage
+from cameleer.core.artifact import Stage, require_unchanged
 from cameleer.core.files import read_json, write_json
 from cameleer.data.miniature import miniature_stage
 from cameleer.data.mix.build import mix_stage
@@ -146,6 +146,13 @@ class Grid:
         chosen = self.study.engine.chosen(str(folder), self.study.rule)
         identity = chosen.identity(model)
         return Work(cell, mix, config, train, chosen, identity, self._evals(cell, identity))
+
+    def require_unchanged(self) -> None:
+        """Raise UserError if a finished stage's files are not those that it wrote."""
+        for work in self.works:
+            for stage in work.stages():
+                if stage.done():
+                    require_unchanged(stage.folder)
 
     def _evals(self, cell: Cell, identity: dict[str, Any]) -> dict[str, tuple[EvalSpec, Stage]]:
         untuned = cell.mixture is None and not isinstance(cell.base, Reference)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -68,7 +68,7 @@ def this_machine(study: Study) -> Local:
         return Share(shared, spec.gpus_per_stage if gpus else 0, memory, threads)
 
     memory = spec.memory * 2**30 if spec.memory else available()
-    preload = [*HEAVY, engine_named(study.engine.engine).__name__]
+    preload = (*HEAVY, engine_named(study.engine.engine).__name__)
     return Local(Machine(all_cores, gpus, memory), share, spec.workers, preload)
 
 
@@ -94,7 +94,7 @@ class Local:
         machine: Machine,
         share: Callable[[Task], Share],
         workers: int | None = None,
-        preload: Sequence[str] = HEAVY,
+        preload: tuple[str, ...] = HEAVY,
     ) -> None:
         self.machine, self.share, self.workers, self.preload = machine, share, workers, preload
         self.running: dict[str, tuple[Task, Apart]] = {}
@@ -133,8 +133,8 @@ class Local:
         self.tries[task.name] += 1
         mine = [self.free.pop(0) for _ in range(own.gpus)]
         gpus = ",".join(mine) if self.machine.gpus else None
-        place = Place(log, own.threads, gpus)
-        self.running[task.name] = (task, Apart(job, place, self.preload))
+        place = Place(log, own.threads, gpus, preload=self.preload)
+        self.running[task.name] = (task, Apart(job, place))
         self.shares[task.name], self.held[task.name] = own, mine
 
     def ended(self, seconds: float) -> dict[str, End]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 
 from cameleer.core.artifact import Stage
@@ -28,7 +29,8 @@ def run_study(study: Study, folder: Path, file: Path | None = None) -> Path:
 
     Data and mixtures come first and here: they take little, and what is wrong with them is told
     before anything is trained. A cell that fails is recorded and the others go on; then a UserError
-    says which failed and why; so it does if the budget is too small. file: the study's.
+    says which failed and why; so it does if the budget is too small, or if what was finished before
+    was changed since. file: the study's.
     """
     began = time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
@@ -39,6 +41,7 @@ def run_study(study: Study, folder: Path, file: Path | None = None) -> Path:
     for mixture in study.mixtures:
         build(mixture, grid.data, grid.mixes[mixture.name], load_tokenizer)
     touch(grid)
+    grid.require_unchanged()
     failed, unjudged = _run_tasks(grid, guard)
     grid.write_index(failed, _judged(grid, {**failed, **unjudged}), unjudged)
     page = write_report(folder, folder / "report")
@@ -54,15 +57,10 @@ def _run_tasks(grid: Grid, guard: Guard) -> tuple[Failed, Failed]:
     if done:
         note(f"{done} of {len(grid.works)} models done before")
     grid.write_index({})
-    study = grid.study
-    board = Board(grid.folder)
+    board, retries = Board(grid.folder), grid.study.executor.retries
     with board.kept():
         course = Course(
-            guard.over(tasks_of(grid)),
-            _executor(study),
-            grid.folder,
-            study.executor.retries,
-            board.show,
+            guard.over(tasks_of(grid)), partial(executor_of, grid), grid.folder, retries, board.show
         )
         failed = course.to_the_end()
     models = {work.cell.name for work in grid.works}
@@ -70,8 +68,13 @@ def _run_tasks(grid: Grid, guard: Guard) -> tuple[Failed, Failed]:
     return of_models, {name: why for name, why in failed.items() if name not in models}
 
 
-def _executor(study: Study) -> Executor:
-    return this_machine(study)
+def executor_of(grid: Grid) -> Executor:
+    """Where the study says that its tasks run."""
+    if grid.study.executor.kind == "ray":
+        from cameleer.study.on_ray import cluster
+
+        return cluster(grid)
+    return this_machine(grid.study)
 
 
 def _judged(grid: Grid, failed: Failed) -> list[Stage]:

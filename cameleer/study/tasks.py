@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from cameleer.core.artifact import require_unchanged
 from cameleer.engines.engine import Engine
 from cameleer.evals.benchmark import benchmark_named
 from cameleer.evals.judge.run import judge_pairs
@@ -97,7 +98,10 @@ def _evaluation(work: Work, data: Path | None) -> Job | None:
 
 def _judging(grid: Grid, case: Case) -> Job | None:
     judging, stage = judging_of(grid, case)
-    return None if stage.done() else Job(judge_pairs, (judging, stage))
+    if stage.done():
+        require_unchanged(stage.folder)
+        return None
+    return Job(judge_pairs, (judging, stage))
 
 
 def train_model(config: TrainConfig, folder: Path) -> None:

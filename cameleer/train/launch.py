@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import shlex
 import socket
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cameleer.core.cluster import ray_at
 from cameleer.core.errors import UserError
 
 PORT = 29500
@@ -67,18 +67,7 @@ class Launch:
 
     def by_ray(self, address: str) -> None:
         """Run it on a Ray cluster, one process for each GPU, and wait for its end."""
-        try:
-            ray: Any = importlib.import_module("ray")
-        except ImportError:
-            raise UserError(
-                "ray is not installed", field="ray", hint="pip install 'cameleer[ray]'"
-            ) from None
-        try:
-            _require_listener(address)
-            ray.init(address=address, logging_level="warning")
-        except (OSError, ValueError, RuntimeError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise UserError(f"no Ray cluster at '{address}': {reason}", field="ray") from None
+        ray = ray_at(address, "ray")
         world = self.nodes * self.gpus
         kind = ray.remote(num_gpus=1, num_cpus=1)(Worker)
         workers = [kind.remote() for _ in range(world)]
@@ -93,13 +82,6 @@ class Launch:
             raise UserError(reason.rpartition("Error: ")[2], field="ray", hint=hint) from None
         finally:
             ray.shutdown()
-
-
-def _require_listener(address: str) -> None:
-    """OSError where nobody listens at a `host:port`; Ray would go on trying for minutes."""
-    host, _, port = address.rpartition(":")
-    if host and port.isdecimal():
-        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 SBATCH = """\

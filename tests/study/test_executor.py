@@ -46,7 +46,7 @@ def local(machine: Machine = MACHINE, **share: int) -> Local:
 
 
 def course(tasks: Sequence[Task], executor: Local, folder: Path, retries: int = 0) -> Course:
-    return Course(tasks, executor, folder, retries)
+    return Course(tasks, lambda: executor, folder, retries)
 
 
 def states(found: Course) -> dict[str, str]:
@@ -252,7 +252,7 @@ def test_interrupted_nothing_is_left_running(tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        Course(tasks, local(), tmp_path, 0, interrupt).to_the_end()
+        Course(tasks, local, tmp_path, 0, interrupt).to_the_end()
     pids = [int(one) for one in (tmp_path / "pids").read_text().split()]
     until = time.monotonic() + 30
     while not all(map(gone, pids)):
@@ -264,7 +264,7 @@ def test_a_process_lives_on_if_its_server_is_killed_and_is_ended(tmp_path: Path)
     from multiprocessing import forkserver
 
     job = Job(exec, ("import time; time.sleep(300)", {}))
-    one = Apart(job, Place(tmp_path / "a.log"), preload=())
+    one = Apart(job, Place(tmp_path / "a.log", preload=()))
     server: int = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
     os.kill(server, signal.SIGKILL)
     end = one.end()
@@ -327,7 +327,7 @@ def test_every_task_comes_to_the_end_that_its_needs_allow(data: st.DataObject) -
         tasks.append(toy(str(n), needs=[str(need) for need in needs]))
     draw = random.Random(data.draw(st.integers()))
     executor = Numbers(ends, data.draw(st.integers(1, 3)), draw)
-    found = Course(tasks, executor, Path("/nowhere"), retries)
+    found = Course(tasks, lambda: executor, Path("/nowhere"), retries)
     failed = found.to_the_end()
     expected: dict[str, str] = {}
     for task in tasks:  # the rule, told anew
