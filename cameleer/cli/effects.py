@@ -75,14 +75,14 @@ def _facts(told: Told) -> dict[str, Any]:
 
 def _tell(told: Told) -> None:
     from cameleer.report.effects_shown import verdict
-    from cameleer.report.words import p_value, points, signed
+    from cameleer.report.words import interval, p_value, points, signed
 
     found = told.found
     if found is None:
         warn(f"{told.title}: {told.why}")
         return
     rows = [
-        [one.source, one.benchmark, signed(one.value), f"{signed(one.low)} to {signed(one.high)}",
+        [one.source, one.benchmark, signed(one.value), interval(one),
          p_value(one.p), p_value(one.p_holm), verdict(one)]
         for source in found.sources
         for one in found.effects

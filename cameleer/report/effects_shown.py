@@ -11,7 +11,7 @@ from cameleer.report.analysis import BETTER, WORSE
 from cameleer.report.facts import Table
 from cameleer.report.figures import unlike
 from cameleer.report.tables import Sheet
-from cameleer.report.words import MARKS, p_is, points, signed
+from cameleer.report.words import MARKS, interval, p_is, points, signed
 from cameleer.results.attribution import CLEAR, Told, effect_rows
 from cameleer.results.effects import AVERAGE, Attribution, Best, Effect
 
@@ -85,11 +85,7 @@ def verdict(effect: Effect) -> str:
 
 
 def _cell(effect: Effect) -> Cell:
-    return Cell(verdict(effect), signed(effect.value), _interval(effect), p_is(effect.p_holm))
-
-
-def _interval(effect: Effect) -> str:
-    return f"{signed(effect.low)} to {signed(effect.high)}"
+    return Cell(verdict(effect), signed(effect.value), interval(effect), p_is(effect.p_holm))
 
 
 def _predicted(best: Best) -> str:
@@ -121,7 +117,7 @@ def _in_words(found: Attribution, whose: str) -> str:
     one = max(clear, key=lambda effect: abs(effect.value))
     return (
         f"Source by source{whose}: the largest effect that is clear of chance is that of "
-        f"{one.source} on {one.benchmark}, {signed(one.value)} points ({_interval(one)}; adjusted "
+        f"{one.source} on {one.benchmark}, {signed(one.value)} points ({interval(one)}; adjusted "
         f"{p_is(one.p_holm)}); {len(clear)} of {len(single)} effects are clear. {best}"
     )
 
@@ -150,7 +146,7 @@ def figure(title: str, found: Attribution, name: str) -> Drawing:
         for index, own in enumerate(by_column)
     ]
     said = "; ".join(
-        f"{one.source} on {one.benchmark} {signed(one.value)} ({_interval(one)}), {verdict(one)}"
+        f"{one.source} on {one.benchmark} {signed(one.value)} ({interval(one)}), {verdict(one)}"
         for one in found.effects
     )
     return Drawing(
@@ -211,7 +207,7 @@ def _table(title: str, found: Attribution) -> Table:
         [
             source,
             *(
-                f"{MARKS.get(verdict(one), '')}{signed(one.value)} [{_interval(one)}]"
+                f"{MARKS.get(verdict(one), '')}{signed(one.value)} [{interval(one)}]"
                 for one in found.effects
                 if one.source == source
             ),

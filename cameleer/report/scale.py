@@ -12,8 +12,7 @@ from cameleer.report.analysis import AVERAGE, LEVEL, Analysis, Matrix
 from cameleer.report.facts import Table
 from cameleer.report.figures import unlike
 from cameleer.report.tables import Sheet
-from cameleer.report.words import p_is, p_value, points, signed
-from cameleer.results.effects import Effect
+from cameleer.report.words import interval, p_is, p_value, points, signed
 from cameleer.results.scaling import Curve, curves
 from cameleer.results.stats import Estimate
 
@@ -176,13 +175,9 @@ def _sentence(curve: Curve) -> str:
     curved = f" On {', '.join(bent)} not every doubling adds the same." if bent else ""
     return (
         f"On {curve.base}, each doubling of {_line(curve)} from {sizes[0]:,} to {sizes[-1]:,} "
-        f"conversations adds {signed(one.value)} points {where} ({_interval(one)}; adjusted "
+        f"conversations adds {signed(one.value)} points {where} ({interval(one)}; adjusted "
         f"{p_is(one.p_holm)}){clear}.{luck}{curved}"
     )
-
-
-def _interval(one: Effect) -> str:
-    return f"{signed(one.low)} to {signed(one.high)}"
 
 
 def _table(found: Sequence[Curve], several: bool) -> Table:
@@ -192,7 +187,7 @@ def _table(found: Sequence[Curve], several: bool) -> Table:
         sizes = list(curve.sizes.values())
         name = f"{curve.base}: {_line(curve)}" if several else _line(curve)
         for one in curve.growth:
-            numbers = [signed(one.value), _interval(one), p_value(one.p), p_value(one.p_holm)]
+            numbers = [signed(one.value), interval(one), p_value(one.p), p_value(one.p_holm)]
             rows.append([name, f"{sizes[0]:,} to {sizes[-1]:,}", one.benchmark, *numbers])
     head = ["data", "conversations", "benchmark", "per doubling", "95 % interval", "p", "p (Holm)"]
     return Table("What each doubling of the data adds, in points", head, rows, ("benchmark",))

@@ -16,6 +16,7 @@ from cameleer.report.analysis import (
     contest,
     unbeaten,
 )
+from cameleer.results.effects import Effect
 from cameleer.results.stats import Estimate, Paired
 
 MISSING = "–"
@@ -33,11 +34,11 @@ def signed(value: float) -> str:
     return text if text[1:] != "0.0" else "0.0"
 
 
-def interval(of: Estimate | Paired) -> str:
-    """The limits of an interval, in points."""
-    if isinstance(of, Paired):
-        return f"{signed(of.low)} to {signed(of.high)}"
-    return f"{points(of.low)}–{points(of.high)}"
+def interval(of: Estimate | Paired | Effect) -> str:
+    """The limits of an interval, in points; of a difference or an effect with their signs."""
+    if isinstance(of, Estimate):
+        return f"{points(of.low)}–{points(of.high)}"
+    return f"{signed(of.low)} to {signed(of.high)}"
 
 
 def p_value(p: float) -> str:
