@@ -147,7 +147,7 @@ def _default(option: Any) -> str:
     default = getattr(option.default, "value", option.default)
     if option.is_flag:
         return f"`{option.opts[0]}`" if default else ""
-    return "" if default is None else f"`{default}`"
+    return "" if default in (None, "") else f"`{default}`"
 
 
 # ---- plug-ins

@@ -9,7 +9,7 @@ NOTICE = "<!-- Written by `python -m docs.generate` from the code; change it the
 
 def page(title: str, about: str, parts: Iterator[str]) -> str:
     """A page's text."""
-    return "\n".join([NOTICE, f"# {title}", "", about, "", *parts]).rstrip() + "\n"
+    return "\n".join([f"# {title}", "", NOTICE, "", about, "", *parts]).rstrip() + "\n"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:

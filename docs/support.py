@@ -176,7 +176,7 @@ def _families(tests: Collected) -> Iterator[str]:
     yield "By the `model_type` of config.json; where layers attend otherwise there is another row."
     yield ""
     rows = [
-        [f"`{family}`", *("yes" if family in found else "" for found in cells.values())]
+        [family, *("yes" if family in found else "" for found in cells.values())]
         for family in cells["packed = unpacked"]
     ]
     yield from table(["family", *FAMILIES], rows)
