@@ -8,6 +8,7 @@ from typing import Any
 
 from cameleer.report.analysis import AVERAGE, WORSE, Analysis, Difference, Score
 from cameleer.report.facts import Table, number, relative
+from cameleer.report.tables import Sheet
 from cameleer.report.words import MISSING, counted, interval, p_is, points, signed
 from cameleer.results.stats import Estimate, Items, mean_interval, score_table
 from cameleer.results.store import UNTUNED
@@ -49,15 +50,15 @@ class Shown:
 
     words: list[str]
     table: Table
+    sheet: Sheet
     changed: list[Changed]
 
 
-def shown(analysis: Analysis, out: Path) -> Shown | None:
-    """The part of a page in the folder `out`; None where nothing is compared with its base."""
+def shown(analysis: Analysis, out: Path) -> Shown:
+    """The part of a page in the folder `out`: nothing where nothing is compared with its base."""
     found = flips(analysis)
-    if not found:
-        return None
-    return Shown(in_words(found), table(found, len(analysis.matrices) > 1), changed(found, out))
+    told = table(found, len(analysis.matrices) > 1)
+    return Shown(in_words(found) if found else [], told, sheet(found, told), changed(found, out))
 
 
 def flips(analysis: Analysis) -> list[Flips]:
@@ -142,6 +143,18 @@ def table(found: list[Flips], several: bool) -> Table:
         rows,
         ("benchmark", "in all"),
     )
+
+
+def sheet(found: list[Flips], told: Table) -> Sheet:
+    """The table as files; in the CSV the share that was forgotten lies in 0..1."""
+    head = ["base", "mixture", "benchmark", "items", "right", "forgotten", "lost", "low", "high"]
+    rows = []
+    for one in found:
+        what, lost = one.difference, one.lost
+        shares = [lost.value, lost.low, lost.high] if lost else [""] * 3
+        counts = [one.items, one.right, one.forgotten, *shares, one.learned, what.verdict]
+        rows.append([what.base, what.mixture, what.benchmark, *counts])
+    return Sheet("forgotten", [told], [*head, "learned", "verdict"], rows)
 
 
 def changed(found: list[Flips], out: Path) -> list[Changed]:

@@ -63,7 +63,9 @@ def write_report(
     effects, drawn = effects_shown.shown(told), _figures(analysis)
     judged = _all_judged(study, judged)
     joined = study_content(analysis, judged, same or {}) if judged.judgements else None
-    sheets = [effects_shown.sheet(told), touched_shown.sheet(analysis, seen), grown.sheet]
+    lost = forgotten.shown(analysis, out)
+    sheets = [effects_shown.sheet(told), touched_shown.sheet(analysis, seen)]
+    sheets += [grown.sheet, lost.sheet]
     sheets += [*analysis_sheets(analysis), cost_sheet(study), licence_sheet(study)]
     write_tables(sheets, out / "tables")
     every = drawn | effects_shown.figures(effects) | grown.figures | drawings(joined)
@@ -72,7 +74,8 @@ def write_report(
     content["headlines"] += touched_shown.headlines(analysis, seen)
     content["answer"] += [*touched_shown.sentences(seen), *effects_shown.in_words(told)]
     content["touched"] = touched_shown.content(analysis, seen, out)
-    content |= {"figures": drawn, "effects": effects, "scale": grown, "joined": joined}
+    content |= {"effects": effects, "scale": grown, "forgotten": lost}
+    content |= {"figures": drawn, "joined": joined}
     content |= _ways_in(write_items(study, out))
     with replacing(out / reproduce.FILE) as handle:
         handle.write(content["yaml"])
@@ -118,7 +121,6 @@ def _content(analysis: Analysis, out: Path) -> dict[str, Any]:
         "trace": lambda score: _trace(score, out),
         "beside": beside_table(analysis) if study.published and not study.generated else None,
         "differences": facts.difference_table(analysis),
-        "forgotten": forgotten.shown(analysis, out),
         "powers": facts.power_table(analysis),
         "data": facts.data_table(study),
         "questions": [

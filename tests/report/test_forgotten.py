@@ -58,13 +58,16 @@ def test_only_what_is_detectable_is_called_forgotten(tmp_path: Path) -> None:
 def test_the_commands_lead_from_the_page_to_the_items(tmp_path: Path) -> None:
     folder = study(tmp_path / "s", {None: [BASE], "x": [[0.0] * 40], "y": [BASE]}, lower=False)
     part = shown(analyse(read_study(folder)), folder / "report")
-    assert part is not None
     (one,) = part.changed
     assert one.command == "cameleer eval diff ../None-0 ../x-0"
     assert (one.page, one.sides) == (("b", "t"), ("base, untuned", "x"))
     assert [row[:4] for row in part.table.rows] == [["x", "t", "20", "20"]]
+    first, second = part.sheet.rows
+    assert first[:7] == ["b", "x", "t", 40, 20, 20.0, 1.0]
+    assert second[-2:] == [0.0, "no detectable difference"]
 
 
 def test_nothing_to_compare_is_no_part(tmp_path: Path) -> None:
     folder = study(tmp_path / "s", {None: [BASE], "x": [[]]}, lower=False)
-    assert shown(analyse(read_study(folder)), folder / "report") is None
+    part = shown(analyse(read_study(folder)), folder / "report")
+    assert (part.words, part.table.rows, part.sheet.rows, part.changed) == ([], [], [], [])
