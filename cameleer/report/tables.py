@@ -3,6 +3,9 @@
 TABLES/scores.*       every model on every benchmark
 TABLES/differences.*  every mixture against its base
 TABLES/data.*         what each source gave to each mixture
+TABLES/effects.*      what each source did to each benchmark (see effects_shown)
+TABLES/growth.*       what each doubling of the data adds, where there are several sizes (see scale)
+TABLES/forgotten.*    items that changed sides from the base to a tuned model (see forgotten)
 """
 
 from __future__ import annotations
