@@ -11,12 +11,14 @@ import typer
 from cameleer.cli.compare import Answers, Judgements, Same, gather, named_options
 from cameleer.cli.effects import effects
 from cameleer.cli.options import Json, Overrides, group, out_folder
+from cameleer.cli.same import same
 from cameleer.cli.sandbox import asked_here
 from cameleer.core.console import emit_json, note, out, table
 from cameleer.core.errors import UserError
 
 app = group("Whole studies: bases x mixtures x benchmarks.")
 app.command("effects")(effects)
+app.command("same")(same)
 
 StudyFolder = Annotated[
     Path | None, typer.Option("-o", "--output", help="The study's folder. [default: runs/NAME]")
@@ -132,8 +134,10 @@ def study_report(
     Example: `cameleer study report studies/quickstart.yaml`
     """
     from cameleer.report.page import write_report
+    from cameleer.results.store import read_study
 
     folder = file if file.is_dir() else _study(file, overrides, output)[1]
+    read_study(folder).require_unchanged()
     if (same or answers) and not judgements:
         raise UserError("is about judgements, and none are given", field="--same or --answers")
     judged = gather(judgements, answers or ()) if judgements else None

@@ -45,8 +45,8 @@ class State:
 
     task: Task
     log: Path
-    job: Job | None = None
     state: str = "waiting"
+    looked_at: bool = False
     tries: int = 0
 
 
@@ -103,18 +103,27 @@ class Course:
                 self._begin(one)
 
     def _begin(self, one: State) -> None:
-        try:
-            one.job = one.job or one.task.job()
-        except UserError as error:
-            self._fail(one, str(error))
-            return
-        if one.job is None:
-            one.state = "done"
-        elif self.executor.room(one.task):
+        """Begin a task if there is room for it; what was done before needs none."""
+        if not one.looked_at:
+            one.looked_at = True
+            if self._job(one) is None:
+                return
+        if self.executor.room(one.task) and (job := self._job(one)):
             one.log.with_suffix(".json").unlink(missing_ok=True)
             one.state, one.tries = "running", one.tries + 1
             self.warned[one.log] = one.log.stat().st_size if one.log.is_file() else 0
-            self.executor.begin(one.task, one.job, one.log)
+            self.executor.begin(one.task, job, one.log)
+
+    def _job(self, one: State) -> Job | None:
+        """What is to be done now; None, and the state says why, if nothing is."""
+        try:
+            job = one.task.job()
+        except UserError as error:
+            self._fail(one, str(error))
+            return None
+        if job is None:
+            one.state = "done"
+        return job
 
     def _take(self, one: State, end: End) -> None:
         """What a task's end means."""
