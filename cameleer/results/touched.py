@@ -47,12 +47,12 @@ class Labels:
     touched: dict[str, Touch]
 
     def kinds(self, keys: Collection[str]) -> Counter[str]:
-        """How many of some items are touched, by kind."""
-        return Counter(self.touched[key].kind for key in keys if key in self.touched)
+        """How many of some items are touched, by kind, the kind met first in the labels first."""
+        return Counter(one.kind for item, one in self.touched.items() if item in keys)
 
     def answered(self, keys: Collection[str]) -> int:
         """Of how many of some items the answer was seen, too."""
-        return sum(bool(self.touched[key].answer_seen) for key in keys if key in self.touched)
+        return sum(bool(one.answer_seen) for item, one in self.touched.items() if item in keys)
 
 
 def read_labels(folder: Path) -> Labels:

@@ -30,6 +30,7 @@ def test_labels(tmp_path: Path) -> None:
     assert labels.items == {"gsm/0", "gsm/1", "gsm/2"}
     assert labels.touched == {"gsm/1": Touch("exact", True), "gsm/2": Touch("near", False)}
     assert labels.kinds(["gsm/0", "gsm/2"]) == {"near": 1}
+    assert list(labels.kinds({"gsm/2", "gsm/1"})) == ["exact", "near"]  # whatever a set's order
     assert labels.answered(["gsm/1", "gsm/2"]) == 1
     write(tmp_path, rows[0], {"item": "gsm/1"})
     with pytest.raises(UserError, match=r"labels\.jsonl:2: field 'touched': is missing"):
