@@ -146,6 +146,8 @@ class OpenAIEngine:
 
     def batches(self, requests: Sequence[Request]) -> list[list[Request]]:
         """One request each: what else is asked does not bear on an answer."""
+        if self.hear is not None:
+            self.server.renew()
         for request in requests:
             self._require_possible(request)
         self.queue, self.asked, self.heard = list(requests), {}, SimpleQueue()

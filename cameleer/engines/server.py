@@ -155,6 +155,10 @@ class Server:
         parts += [f"{self.retried} tried again"] * bool(self.retried)
         return ", ".join(parts)
 
+    def renew(self) -> None:
+        """Take it that the server answers again: a person asks, who may have mended it."""
+        self.end, self.lost, self.ended = None, 0, asyncio.Event()
+
     async def ask(
         self,
         item: str,

@@ -163,6 +163,16 @@ def test_what_is_no_answer_of_the_model_is_refused(server: ApiServer, opened: Op
         opened().ask("What?")
 
 
+def test_a_server_that_comes_back_is_asked_again(server: ApiServer, opened: Open) -> None:
+    """However often it was given up: the chat goes on."""
+    chat = opened(tries=1)
+    server.acts.extend([refuse(503)] * 4 + [refuse(401)])
+    for said in ("503", "503", "503", "503", "401"):
+        with pytest.raises(UserError, match=said):
+            chat.ask("What?")
+    assert chat.ask("What?").text == "heard What?"
+
+
 def test_ctrl_c_keeps_what_was_said_and_hangs_up(server: ApiServer, opened: Open) -> None:
     """The server meets a closed connection, so it need not write on; it is asked no more."""
     hung_up = threading.Event()
