@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -99,23 +99,17 @@ def data_table(study: Study) -> Table:
     for mixture, source, values in facts:
         reasons = {name: values[name] for name in names if _is_reason(name) and values.get(name)}
         told = "; ".join(f"{name}: {number(value)}" for name, value in reasons.items())
-        rows.append([mixture, source, *(number(values.get(name)) for name in plain), told])
+        rows.append(
+            [mixture, source, *(number(values.get(name)) for name in plain), told or MISSING]
+        )
     head = ["mixture", "source", *(name.replace("_", " ") for name in plain), LEFT_OUT]
     texts = ("source", "licence", LEFT_OUT)
-    table = Table("Instruction data in each mixture, by source", head, rows, texts)
-    return table if any(row[-1] for row in rows) else without(table, LEFT_OUT)
+    return _known(Table("Instruction data in each mixture, by source", head, rows, texts))
 
 
 def _is_reason(name: str) -> bool:
     """Whether a source's fact is how many rows went why, or came from which file."""
     return name.startswith(REASONS)
-
-
-def without(table: Table, column: str) -> Table:
-    """The table less a column."""
-    at = table.head.index(column)
-    rows = [row[:at] + row[at + 1 :] for row in table.rows]
-    return replace(table, head=table.head[:at] + table.head[at + 1 :], rows=rows)
 
 
 def difference_table(analysis: Analysis) -> Table:
@@ -158,12 +152,11 @@ def training_table(study: Study) -> Table:
         if cell.mixture is None:
             continue
         outcome = cell.train.outcome if cell.train else {}
-        seconds = cell.train.manifest.get("seconds") if cell.train else None
         facts = [number(outcome.get(key)) for key in TRAINING]
         where = [number(outcome.get(key)) for key in ("device", "dtype")]
         named = [cell.mixture, cell.base, number(cell.seed)]
-        rows.append([*named, *facts, duration(seconds), *where])
-    head = ["mixture", "base", "seed", *TRAINING.values(), "wall time", "device", "precision"]
+        rows.append([*named, *facts, *where])
+    head = ["mixture", "base", "seed", *TRAINING.values(), "device", "precision"]
     return _known(Table("Training runs", head, rows, ("base", "device", "precision")))
 
 

@@ -67,7 +67,7 @@ def write_report(
     sheets = [effects_shown.sheet(told), touched_shown.sheet(analysis, seen)]
     sheets += [grown.sheet, lost.sheet]
     sheets += [*analysis_sheets(analysis), cost_sheet(study), licence_sheet(study)]
-    write_tables(sheets, out / "tables")
+    written = write_tables(sheets, out / "tables")
     every = drawn | effects_shown.figures(effects) | grown.figures | drawings(joined)
     _write_figures(every, out / "figures")
     content = _content(analysis, out)
@@ -75,7 +75,7 @@ def write_report(
     content["answer"] += [*touched_shown.sentences(seen), *effects_shown.in_words(told)]
     content["touched"] = touched_shown.content(analysis, seen, out)
     content |= {"effects": effects, "scale": grown, "forgotten": lost}
-    content |= {"figures": drawn, "joined": joined}
+    content |= {"figures": drawn, "joined": joined, "written": written}
     content |= _ways_in(write_items(study, out))
     with replacing(out / reproduce.FILE) as handle:
         handle.write(content["yaml"])

@@ -60,17 +60,17 @@ class Sheet:
     rows: list[list[Any]]
 
 
-def write_tables(sheets: Sequence[Sheet], folder: Path) -> None:
-    """Write each as NAME.md, NAME.tex and NAME.csv; one without rows is left out."""
-    for sheet in sheets:
-        if not sheet.rows:
-            continue
+def write_tables(sheets: Sequence[Sheet], folder: Path) -> list[str]:
+    """Write those that have rows as NAME.md, NAME.tex and NAME.csv; returns their names."""
+    written = [sheet for sheet in sheets if sheet.rows]
+    for sheet in written:
         with replacing(folder / f"{sheet.name}.md") as handle:
             handle.write("\n".join(map(markdown, sheet.shown)))
         with replacing(folder / f"{sheet.name}.tex") as handle:
             labels = [f"{sheet.name}-{n}" if n > 1 else sheet.name for n in _count(sheet.shown)]
             handle.write("\n".join(map(latex, sheet.shown, labels)))
         write_csv(folder / f"{sheet.name}.csv", sheet.head, sheet.rows)
+    return [sheet.name for sheet in written]
 
 
 def _count(tables: Sequence[Table]) -> range:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from html.parser import HTMLParser
+from itertools import pairwise
 
 VOID = {"meta", "br", "img", "wbr", "path", "input", "link", "hr"}
 
@@ -59,3 +60,19 @@ def require_well_formed(html: str) -> None:
     assert len(ids) == len(set(ids))
     pictures = [attrs for _, attrs in page.elements if attrs.get("class") == "card"]
     assert all(len(attrs["aria-label"] or "") > 40 for attrs in pictures)
+
+
+def require_outline(html: str) -> None:
+    """One h1, no level of headings left out, a main part, contents, and a way past them first."""
+    page = Page(html)
+    tags = [tag for tag, _ in page.elements]
+    levels = [int(tag[1]) for tag in tags if tag in {"h1", "h2", "h3", "h4", "h5", "h6"}]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+    assert [tags.count(name) for name in ("main", "nav", "header")] == [1, 1, 1]
+    links = [attrs for tag, attrs in page.elements if tag == "a"]
+    assert links[0]["class"] == "skip"
+    there = {attrs.get("id") for _, attrs in page.elements}
+    inside = [str(attrs["href"]) for attrs in links if str(attrs["href"]).startswith("#")]
+    assert {address[1:] for address in inside} <= there

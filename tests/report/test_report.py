@@ -20,7 +20,7 @@ from cameleer.report.figures import curve
 from cameleer.report.page import write_report
 from cameleer.report.words import answer, headlines, p_value, points, signed
 from cameleer.results.store import read_study
-from tests.report.parsed import Page, require_alone, require_well_formed
+from tests.report.parsed import Page, require_alone, require_outline, require_well_formed
 
 Make = Callable[..., Path]
 
@@ -105,6 +105,7 @@ def test_model_text_is_shown_and_never_obeyed(page: Page, report: Path) -> None:
 
 def test_the_page_is_well_formed_and_accessible(page: Page, report: Path) -> None:
     require_well_formed(report.read_text())
+    require_outline(report.read_text())
     pictures = [attrs for _, attrs in page.elements if attrs.get("role") == "img"]
     assert len([attrs for attrs in pictures if attrs.get("class") == "card"]) == 4
 
