@@ -129,9 +129,7 @@ class Answering:
         facts = {**facts, **told.cost.facts(), "rate_by": told.by, "fits": told.fits}
         facts["memory_gib"] = told.memory and round(told.memory / GIB, 3)
         server, unknown = limits_of(chosen), told.unknown if share else ""
-        return Piece(
-            task, stage, self.machine, 0 if server else 1, server, told.cost * share, facts, unknown
-        )
+        return Piece(task, stage, self.machine, 1, server, told.cost * share, facts, unknown)
 
     def _reckon(
         self, chosen: Chosen, model: str, tokens: Tokens, requests: int, measured: Took | None

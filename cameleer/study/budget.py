@@ -33,7 +33,7 @@ class Cost:
 
     def facts(self) -> dict[str, float]:
         """The same for `--json`."""
-        return {name: round(value, 4) for name, value in vars(self).items()}
+        return {name: round(value, 6) for name, value in vars(self).items()}
 
 
 def total(costs: Iterable[Cost]) -> Cost:

@@ -15,29 +15,32 @@ from cameleer.train.hardware import Hardware
 
 @dataclass(frozen=True)
 class Machine:
-    """What a plan reckons with: a device, how many of it train one model, dollars for an hour of
-    each, and whether it is this machine's, on which rates are measured."""
+    """What a plan reckons with: a device, how many of it train one model, how many a stage has at
+    least, dollars for an hour of each, and whether it is this machine's, on which rates are
+    measured."""
 
     hardware: Hardware
     ranks: int
+    devices: int
     price: float
     here: bool
 
-    def cost(self, hours: float, devices: int = 1) -> Cost:
-        """Of so many devices at work for hours."""
-        return Cost(hours, hours * devices, hours * devices * self.price)
+    def cost(self, hours: float, ranks: int = 1) -> Cost:
+        """Of hours in which so many devices work."""
+        held = hours * max(ranks, self.devices)
+        return Cost(hours, held, held * self.price)
 
 
 @dataclass(frozen=True)
 class Piece:
     """One stage of the plan. task: that does it, as study.tasks names it; stage: None while it
-    cannot be told, as of a judge before there are answers; devices: that work at it, 0 where a
-    server does, which is asked as `server` says; unknown: what of it cannot be told, or ""."""
+    cannot be told, as of a judge before there are answers; ranks: devices that work at it; server:
+    how one is asked that works in their place; unknown: what of it cannot be told, or ""."""
 
     task: str
     stage: Callable[[], Stage | None]
     machine: Machine
-    devices: int
+    ranks: int
     server: Limits | None
     left: Cost
     facts: dict[str, Any]
@@ -57,7 +60,7 @@ class Piece:
         """What steps or answers cost."""
         hours = done.seconds / 3600
         if self.server is None:
-            return self.machine.cost(hours, self.devices)
+            return self.machine.cost(hours, self.ranks)
         dollars = self.server.dollars(done.prompt_tokens, done.new_tokens)
         return Cost(hours / self.server.concurrency, 0.0, dollars, done.rows)
 

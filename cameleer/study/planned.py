@@ -45,7 +45,8 @@ class StudyPlan:
         budget = self.study.budget
         budgeted = budget.price_per_gpu_hour if budget else None
         priced = next(one for one in (price, budgeted, device.price, 0.0) if one is not None)
-        self.machine = Machine(device, ranks, priced, hardware is None)
+        held = self.study.executor.gpus_per_stage if device.kind == "gpu" else 1
+        self.machine = Machine(device, ranks, held, priced, hardware is None)
         with tempfile.TemporaryDirectory() as scratch:
             self.material = materials(self.grid, Path(scratch))
             self.ways = ways_of(self.grid, self.material, self.machine)
@@ -107,7 +108,7 @@ class StudyPlan:
         if budget is None:
             return None
         exceeded = [
-            {"field": field, "limit": limit, "by": round(more, 4)}
+            {"field": field, "limit": limit, "by": round(more, 6)}
             for field, limit, more in budget.over(cost)
         ]
         return {**budget.model_dump(exclude_none=True), "exceeded": exceeded}
