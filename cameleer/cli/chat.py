@@ -167,6 +167,7 @@ def _on_a_page(chat: Chat, port: int, json: bool) -> None:
             sys.stdout.flush()  # whoever reads it waits for it
         note(f"open {address} (Ctrl-C ends the chat)")
         serve(page_app(shared, token), listening, shared.end)
+        shared.wait()
     if chat.votes:
         note(chat.votes.tally())
 

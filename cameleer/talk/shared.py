@@ -15,6 +15,7 @@ from cameleer.engines.talk import STOPPED, Spoken
 from cameleer.talk.chat import Chat, Side, told
 from cameleer.talk.votes import SEEN, VOTES
 
+PATIENCE = 5.0  # seconds
 LOST = "Something went wrong on the server. It was noted there."
 MUTE = "Stopped before both had begun: this message is no part of the chat."
 
@@ -52,6 +53,7 @@ class SharedChat:
         self.failed = ""  # why the last message got no answer,
         self.unsent = ""  # and which one that was
         self.since = 0.0  # when the answers to vote on had come
+        self.answering: threading.Thread | None = None
 
     # ---- what tabs ask for
 
@@ -67,7 +69,8 @@ class SharedChat:
             self.busy, self.stopping, self.votable = True, False, False
             self.failed = self.unsent = ""
             self._changed()
-        threading.Thread(target=self._answer, args=(turn,), daemon=True).start()
+        self.answering = threading.Thread(target=self._answer, args=(turn,), daemon=True)
+        self.answering.start()
 
     def stop(self) -> None:
         """End the answers that are being written; what was said stays."""
@@ -121,6 +124,11 @@ class SharedChat:
         """Stop what is being written, and let go of the tabs."""
         self.stopping = self.ended = True
 
+    def wait(self) -> None:
+        """Until nothing is being written, or for as long as somebody who leaves would wait."""
+        if self.answering is not None:
+            self.answering.join(PATIENCE)
+
     # ---- what tabs are told
 
     def view(self, known: tuple[int, int]) -> dict[str, Any]:
@@ -152,7 +160,7 @@ class SharedChat:
 
     def _answer(self, turn: Turn) -> None:
         """Get the answers of a turn, in a thread of its own."""
-        failed = ""
+        spoken, failed = list[Spoken](), LOST
         try:
             spoken = self.chat.take_turn(lambda: self._speak(turn))
             failed = "" if spoken else MUTE
@@ -160,16 +168,20 @@ class SharedChat:
             failed = f"{error}."
         except Exception:
             logging.exception("the chat's page")
-            failed = LOST
-        with self.lock:
-            self.busy = False
-            if failed:
-                self.turns.remove(turn)
-                self.failed, self.unsent = failed, turn.text
-            elif self.chat.votes and not self.seen:
-                self.votable = all(one.finish != STOPPED for one in spoken)
-                self.since = time.monotonic()
-            self._changed()
+        finally:
+            with self.lock:
+                self._answered(turn, spoken, failed)
+
+    def _answered(self, turn: Turn, spoken: list[Spoken], failed: str) -> None:
+        """The turn has ended; failed: why it is none, or ""."""
+        self.busy = False
+        if failed:
+            self.turns.remove(turn)
+            self.failed, self.unsent = failed, turn.text
+        elif self.chat.votes and not self.seen:
+            self.votable = all(one.finish != STOPPED for one in spoken)
+            self.since = time.monotonic()
+        self._changed()
 
     def _speak(self, turn: Turn) -> list[Spoken]:
         """Ask all sides at the same time."""
