@@ -161,7 +161,7 @@ class _World:
     def _few_shot(self, sums: list[WordProblem]) -> Iterator[Row]:
         """Every problem after two worked ones, as FLAN's few-shot rows are."""
         for index, asked in enumerate(sums):
-            shown = [sums[index - 1], sums[index - 2]]
+            shown = [sums[index - 1], sums[(index - 2) % len(sums)]]
             before = "".join(f"Question: {s.question}\nAnswer: {s.reply}\n\n" for s in shown)
             yield {"inputs": f"{before}Question: {asked.question}", "targets": asked.reply}
 

@@ -28,6 +28,7 @@ from cameleer.evals.asking import EvalSpec
 from cameleer.evals.benchmark import benchmark_named
 from cameleer.evals.judge.run import JudgeSpec
 from cameleer.evals.judge.spec import pairwise_judge
+from cameleer.model.embedded import embedded_folder
 from cameleer.results.records import Format, Rule
 from cameleer.study.budget import Budget
 from cameleer.study.designs import Design
@@ -53,6 +54,17 @@ class Base(Config):
     model: str
     about: str = ""
     train: TrainChanges = Field(default_factory=dict)
+
+    @field_validator("model")
+    @classmethod
+    def _there(cls, model: str) -> str:
+        """An unknown model of ours is told here, where file and line of the field are known."""
+        try:
+            if model.startswith("embedded:"):
+                embedded_folder(model.removeprefix("embedded:"))
+        except UserError as error:
+            raise ValueError(str(error)) from None
+        return model
 
 
 class Method(Config):
