@@ -241,8 +241,7 @@ def test_a_server_that_is_gone_is_told_and_nothing_typed_is_lost(
     assert len(read_judgements(votes)) == 1
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("width", [360, 1280])
+@pytest.mark.parametrize(("width", "dark"), [(360, True), (1280, False)], ids=["phone", "desk"])
 def test_it_is_fit_to_be_read(
     open_tab: Open, tmp_path: Path, screenshots: Path, width: int, dark: bool
 ) -> None:
