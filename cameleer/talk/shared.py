@@ -13,7 +13,7 @@ from cameleer.core.errors import UserError
 from cameleer.core.text import visible, whole
 from cameleer.engines.talk import STOPPED, Spoken
 from cameleer.talk.chat import Chat, Side, told
-from cameleer.talk.votes import SEEN, VOTES
+from cameleer.talk.votes import SEEN, VERDICTS
 
 PATIENCE = 5.0  # seconds
 LOST = "Something went wrong on the server. It was noted there."
@@ -24,7 +24,7 @@ MUTE = "Stopped before both had begun: this message is no part of the chat."
 class Turn:
     """A message and its answers, in the order shown, as far as they are written.
 
-    notes: what there is to say of each; vote: of VOTES, "" for none.
+    notes: what there is to say of each; vote: of VERDICTS, "" for none.
     """
 
     text: str
@@ -33,8 +33,8 @@ class Turn:
     vote: str = ""
 
     def row(self) -> dict[str, Any]:
-        shown = [visible(answer) for answer in self.answers]
-        return {"text": self.text, "answers": shown, "notes": self.notes, "vote": self.vote}
+        text, answers = visible(self.text), [visible(answer) for answer in self.answers]
+        return {"text": text, "answers": answers, "notes": self.notes, "vote": self.vote}
 
 
 class SharedChat:
@@ -100,7 +100,7 @@ class SharedChat:
             turn = self.turns[-1] if number == len(self.turns) > 0 else None
             if turn is not None and word and turn.vote == word:
                 return
-            if turn is None or not self.votable or word not in VOTES:
+            if turn is None or not self.votable or word not in VERDICTS:
                 raise UserError("there is nothing to vote on: the chat has gone on")
             waited, note = time.monotonic() - self.since, SEEN if self.seen else ""
             self.chat.vote(word, waited, " ".join(whole(comment).split()), note)

@@ -18,8 +18,10 @@ from cameleer.core.files import JsonlLog, to_json
 from cameleer.results.judgements import TIE, read_judgements, to_row
 from cameleer.results.records import Judgement
 
-VOTES = ("a", "b", "tie", "bad", "skip")
+VERDICTS = ("a", "b", "tie", "bad")
 """What can be said of A and B; bad: neither answer is acceptable."""
+
+VOTES = (*VERDICTS, "skip")
 
 SKIPPED, BAD = "skipped", "both bad"
 SEEN = "names seen"  # the note of a vote that was cast anew, after the first one showed the names

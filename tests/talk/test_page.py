@@ -136,7 +136,7 @@ def test_names_are_hidden_until_the_vote_which_is_kept_at_once(
     assert not any(name in shown for name in NAMES)
     assert view["turns"][0]["answers"] == ["model 1 heard Hi", "model 0 heard Hi"]
     assert view["votable"]
-    for wrong in ("c", "skip it", ""):
+    for wrong in ("c", "skip", ""):
         assert tab.post("vote", turn=1, vote=wrong)[0] == 409
     assert tab.post("vote", turn=2, vote="a")[0] == 409
     assert not votes.exists()
@@ -269,7 +269,8 @@ def test_an_error_ends_the_turn_and_not_the_chat(
 def test_characters_that_cannot_be_seen_are_signs(open_chat: Open) -> None:
     """An answer that hides something, or holds half a character, is shown and sent all the same."""
     tab = open_chat(chat(("one",), say=lambda prompt: "a\u202eb\x1b[31m\ud83d <b>c"))
-    [turn] = tab.turn("Hi")["turns"]
+    [turn] = tab.turn("Hi\x1b")["turns"]
+    assert turn["text"] == "Hi⟨ESC⟩"
     assert turn["answers"] == ["a⟨U+202E⟩b⟨ESC⟩[31m⟨U+D83D⟩ <b>c"]
 
 
