@@ -185,10 +185,10 @@ class Study:
             found += [run.folder for run in cell.evals.values()]
         return list(dict.fromkeys([*found, *self.judgings, *self.touched.values()]))
 
-    def require_unchanged(self, weights: bool = False) -> None:
-        """Raise UserError if a stage's files are not those that it wrote; weights: of them too."""
+    def require_unchanged(self) -> None:
+        """Raise UserError if a stage's files are not those that it wrote."""
         for folder in self.stages():
-            require_unchanged(folder, weights)
+            require_unchanged(folder)
 
 
 def read_study(folder: Path) -> Study:

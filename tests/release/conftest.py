@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from cameleer.cli import main
+from tests.release.small_study import build
+
+
+@pytest.fixture(scope="session")
+def small_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base and one model tuned from it, on two benchmarks; every number follows from samples."""
+    return build(tmp_path_factory.mktemp("small") / "camels")
 
 
 @pytest.fixture

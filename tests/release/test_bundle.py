@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 import shutil
 import tarfile
 from collections.abc import Callable
@@ -15,137 +14,13 @@ import pytest
 from cameleer.cli import bundling
 from cameleer.core.artifact import Stage
 from cameleer.core.errors import UserError
-from cameleer.core.files import read_json, sha256_file, write_json, write_jsonl
+from cameleer.core.files import read_json, sha256_file, write_json
 from cameleer.evals.judge.outcome import annotation_rows, rates
 from cameleer.evals.judge.outputs import Pair
-from cameleer.evals.scoring import estimates
 from cameleer.release.bundle import make_bundle
 from cameleer.release.verify import verify_bundle
 from cameleer.results.judgements import write_judgements
 from cameleer.results.records import Judgement
-
-MMLU, GSM = "mmlu:0-shot", "gsm:cot"
-
-
-def rows_of(bench: str, seed: int) -> list[dict[str, Any]]:
-    rng = random.Random(seed)
-    return [
-        {
-            "item": f"{bench}/{row}",
-            "group": ("law", "virology")[row % 2] if bench == "mmlu" else "",
-            "score": float(rng.random() < 0.4 + 0.1 * (seed % 2)),
-            "extracted": ["A"],
-            "target": "A",
-            "outputs": [f"answer {rng.randrange(1000)}"],
-            "logprobs": [],
-            "finish": ["stop"],
-            "prompt_tokens": 10,
-            "new_tokens": 3,
-            "seconds": 0.1,
-            "values": {"strict": float(rng.random() < 0.3)},
-            "note": "" if row % 5 else "no answer found",
-            "prompt": f"question {row}",
-        }
-        for row in range(40)
-    ]
-
-
-def evaluated(folder: Path, label: str, model: str, seed: int) -> Stage:
-    bench, setting = label.split(":")
-    rows = rows_of(bench, seed)
-
-    def work(partial: Path) -> dict[str, Any]:
-        write_jsonl(partial / "samples.jsonl", rows)
-        macro = bench == "mmlu"
-        scores = {
-            "benchmark": bench,
-            "setting": setting,
-            "rule": "fixed",
-            "format": "chat",
-            "metric": "accuracy",
-            "lower_is_better": False,
-            "macro": macro,
-            **estimates(rows, macro),
-            "finish": {"stop": 40},
-            "no_answer": 8,
-            "notes": {"no answer found": 8},
-            "dropped_shots": 0,
-            "too_long": 0,
-            "prompt_tokens": 400,
-            "new_tokens": 120,
-            "seconds": 4.0,
-        }
-        write_json(partial / "scores.json", scores)
-        return {key: scores[key] for key in ("metric", "value", "low", "high", "n")}
-
-    config = {"spec": {"benchmark": label, "limit": 40}, "engine": {"model": model}}
-    stage = Stage("eval", folder, config, {"test": "0" * 64})
-    stage.run(work)
-    return stage
-
-
-def mixed(folder: Path) -> Stage:
-    def work(partial: Path) -> dict[str, Any]:
-        messages = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]
-        rows = [{"id": f"d{i}", "source": "dolly", "messages": messages} for i in range(3)]
-        write_jsonl(partial / "conversations.jsonl", [*rows, rows[0] | {"source": "code_alpaca"}])
-        of = {"read": 9, "kept": 9, "dropped: empty answer": 2, "answer_share": 0.5}
-        sources = {
-            "dolly": of | {"taken": 3, "share": 0.75, "licence": "CC BY-SA 3.0"},
-            "code_alpaca": of | {"taken": 1, "share": 0.25, "licence": "CC BY-NC 4.0"},
-        }
-        licences = {
-            "CC BY-SA 3.0": "share-alike, attribution",
-            "CC BY-NC 4.0": "non-commercial use, attribution",
-        }
-        facts = {"conversations": 4, "measure": "characters", "sources": sources}
-        return facts | {"licences": licences, "warnings": ["made up"]}
-
-    stage = Stage("mix", folder, {"seed": 42}, {"dolly/a.jsonl": "1" * 64})
-    stage.run(work)
-    return stage
-
-
-def trained(folder: Path, data: str) -> Stage:
-    def work(partial: Path) -> dict[str, Any]:
-        (partial / "model.safetensors").write_bytes(b"weights" * 100)
-        write_json(partial / "config.json", {"model_type": "llama"})
-        write_jsonl(partial / "metrics.jsonl", [{"step": 1, "loss": 2.5, "supervised_tokens": 9}])
-        counts = {"supervised: dolly": 90, "supervised: code_alpaca": 10}
-        return {"steps": 1, "final_loss": 2.5, "cut": 2, "dropped": 1, "counts": counts}
-
-    config = {"template": "tulu", "learning_rate": 2e-5, "seed": 1, "lora": None}
-    stage = Stage("train", folder, config, {"model": "2" * 64, "data": data})
-    stage.run(work)
-    return stage
-
-
-@pytest.fixture(scope="session")
-def small_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A base and one model tuned from it, on two benchmarks; every number follows from samples."""
-    root = tmp_path_factory.mktemp("small") / "camels"
-    mix = mixed(root / "mix/m")
-    model = trained(root / "train/m", mix.fingerprint)
-    evals: dict[str, dict[str, str]] = {"base": {}, "m": {}}
-    for seed, (name, mark) in enumerate((("base", "2" * 64), ("m", model.fingerprint))):
-        for label in (MMLU, GSM):
-            below = f"eval/{name}-{label.partition(':')[0]}"
-            evaluated(root / below, label, mark, seed)
-            evals[name][label] = below
-    cell = {"base": "smollm2-135m-instruct", "failed": None}
-    cells = [
-        cell | {"mixture": None, "seed": None, "evals": evals["base"]},
-        cell | {"mixture": "m", "seed": 1, "evals": evals["m"], "mix": "mix/m", "train": "train/m"},
-    ]
-    study = {
-        "name": "camels",
-        "bases": [{"name": "smollm2-135m-instruct", "about": "a small model."}],
-        "mixtures": [{"name": "m", "sources": {"dolly": 3, "code_alpaca": 1}}],
-        "benchmarks": [MMLU, GSM],
-        "cells": cells,
-    }
-    write_json(root / "study.json", study)
-    return root
 
 
 @pytest.fixture(scope="session")
@@ -252,6 +127,51 @@ def test_missing_added_and_renamed_files_are_told_apart(bundle: Path) -> None:
     assert "train/m/config.json: is missing" in told
     assert "notes.txt: was added: it is not in bundle.json" in told
     assert "mix/m/manifest.json: was renamed to mix/m/manifest.bak" in told
+
+
+def test_a_file_that_the_report_does_not_have_is_named(bundle: Path) -> None:
+    """As who lists it in bundle.json too; so is one that the report has and the bundle has not."""
+    (bundle / "report/tables/best.csv").write_text("m\n1.0\n")
+    index = read_json(bundle / "bundle.json")
+    index["files"]["report/tables/best.csv"] = {"bytes": 6, "sha256": ""}
+    del index["files"]["report/tables/scores.tex"]
+    (bundle / "report/tables/scores.tex").unlink()
+    write_json(bundle / "bundle.json", index)
+    rehash(bundle)
+    assert problems(bundle) == [
+        "report/tables/best.csv: is not derived from anything",
+        "report/tables/scores.tex: is missing, and can be derived",
+    ]
+
+
+def test_one_byte_of_a_figure_and_of_the_card_is_told(bundle: Path) -> None:
+    (figure,) = (bundle / "report/figures").glob("scores.svg")
+    edit(figure, "</svg>", "<g/></svg>")
+    edit(bundle / "README.md", "95 %", "99 %")
+    picture = figure.with_suffix(".png")
+    picture.write_bytes(picture.read_bytes() + b"1")
+    rehash(bundle)
+    found = verify_bundle(bundle, bundling.derive())
+    assert sorted({one.file for one in found.problems}) == [
+        "README.md",
+        "report/figures/scores.svg",
+    ]
+    assert any("scores.png: not the picture that this machine draws" in one for one in found.given)
+
+
+def test_weights_that_were_left_out_are_still_those_of_the_training(bundle: Path) -> None:
+    name = "train/m/model.safetensors"
+    index = read_json(bundle / "bundle.json")
+    index["left_out"][name]["sha256"] = "0" * 64
+    write_json(bundle / "bundle.json", index)
+    assert problems(bundle) == [f"{name}: is not as its stage wrote it"]
+
+
+def test_an_outcome_that_was_changed_breaks_its_seal(bundle: Path) -> None:
+    edit(bundle / "train/m/manifest.json", '"final_loss": 2.5', '"final_loss": 1.5')
+    rehash(bundle)
+    told = "train/m/manifest.json: seal: was changed after the work was finished"
+    assert told in problems(bundle)
 
 
 def test_a_link_is_no_file_of_a_bundle(bundle: Path, tmp_path: Path) -> None:
