@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -31,10 +32,26 @@ def ray_cluster(cpus: int, gpus: int = 0) -> Iterator[str]:
 
 @contextmanager
 def ray_node(address: str, cpus: int) -> Iterator[subprocess.Popen[bytes]]:
-    """A further node of the cluster at `address`, in a process group of its own that can be
-    killed."""
+    """A further node of the cluster at `address`, whose power can be cut."""
     with _started("--address", address, "--num-cpus", str(cpus)) as node:
         yield node
+
+
+def cut_power(node: subprocess.Popen[bytes]) -> None:
+    """Kill a node and all that runs on it, at once."""
+    for pid in reversed(_below(node.pid)):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _below(pid: int) -> list[int]:
+    """A process and those that it started, and theirs."""
+    found = [pid]
+    for children in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(OSError):  # a thread that has just ended
+            for child in map(int, children.read_text().split()):
+                found += _below(child)
+    return found
 
 
 @contextmanager

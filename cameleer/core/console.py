@@ -42,6 +42,11 @@ def silence(quiet: bool) -> None:
     err.quiet = out.quiet = quiet
 
 
+def without_colours() -> None:
+    """Speak as to a file from here on, whatever it was when this process began."""
+    err.no_color = out.no_color = True
+
+
 PLAIN_SECONDS = 15.0  # how often a plain log gets a line about work in progress
 
 

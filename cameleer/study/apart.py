@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from cameleer.core.artifact import be_patient
-from cameleer.core.console import under_way
+from cameleer.core.console import under_way, without_colours
 from cameleer.core.cores import end_with_parent
 from cameleer.core.errors import UserError, out_of_memory
 from cameleer.core.files import write_passing
@@ -193,6 +193,7 @@ def _speak_to(log: Path) -> None:
         sys.stderr.flush()
         os.dup2(handle.fileno(), 1)
         os.dup2(handle.fileno(), 2)
+    without_colours()
     at = time.strftime("%Y-%m-%d %H:%M:%S")
     print(f"begin: {at}, process {os.getpid()} on {platform.node()}", file=sys.stderr)
 

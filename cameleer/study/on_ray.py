@@ -38,17 +38,26 @@ SEEN = 60.0  # seconds in which what a node wrote must be seen here
 class OnRay:
     """The executor of a Ray cluster."""
 
-    def __init__(self, ray: Any, share: Share, place: Place, seen: Sequence[Path], at_once: int):
+    def __init__(
+        self, ray: Any, share: Share, place: Place, seen: Sequence[Path], workers: int | None
+    ) -> None:
         """share: of one that computes; place: of each, but for its log; seen: what nodes must see;
-        at_once: tasks at most."""
+        workers: tasks at once, at most."""
         self.ray, self.share, self.place, self.seen = ray, share, place, tuple(seen)
-        self.at_once = at_once
+        self.workers = workers
         self.running: dict[str, tuple[Task, Any]] = {}
         self.here = Local(Machine(0, (), float("inf")), lambda _: Share())
         self.remote = ray.remote(max_retries=0)(_on_node)
 
     def room(self, task: Task) -> bool:
-        return len(self.running) < self.at_once if task.computes else self.here.room(task)
+        if not task.computes:
+            return self.here.room(task)
+        there, own = self.ray.cluster_resources(), self.share
+        seats: float = there.get("CPU", 0) // own.cores
+        if own.gpus:
+            seats = min(seats, there.get("GPU", 0) // own.gpus)
+        seats = max(1, seats if self.workers is None else min(seats, self.workers))
+        return len(self.running) < seats  # more would only queue there
 
     def begin(self, task: Task, job: Job, log: Path) -> None:
         if not task.computes:
@@ -150,8 +159,7 @@ def cluster(grid: Grid) -> OnRay:
     note(f"Ray: {len(nodes)} nodes, {share.cores} cores and {share.gpus} GPUs for each task")
     told = {name: value for name, value in os.environ.items() if name.startswith(ENVIRONMENT)}
     place = Place(Path(), share.threads, None, Path.cwd(), told, LEASE)
-    most = study.executor.workers or len(grid.works) + 1
-    return OnRay(ray, share, place, [grid.folder / LOGS, *_read(grid)], most)
+    return OnRay(ray, share, place, [grid.folder / LOGS, *_read(grid)], study.executor.workers)
 
 
 def _read(grid: Grid) -> list[Path]:

@@ -16,10 +16,13 @@ from typing import Any
 import pytest
 
 from cameleer.core.errors import UserError
+from cameleer.results.same import compare
+from cameleer.study.board import board_now
 from cameleer.study.planned import StudyPlan
 from cameleer.study.run import run_study
 from cameleer.study.status import grid_of, status
 from cameleer.study.study import load_study
+from tests.ray_cluster import cut_power, ray_cluster, ray_node
 
 pytestmark = pytest.mark.xdist_group("study")  # one worker: its tests share an unbroken run
 
@@ -128,6 +131,27 @@ def test_run_again_does_nothing_again(declare: Declare, unbroken: Path) -> None:
     run(declare(), unbroken)
     assert time.monotonic() - began < 20  # on a busy machine
     assert stamps(unbroken) == before
+
+
+@pytest.mark.parametrize(
+    "name", ["mix/cot*/conversations.jsonl", "train/*cot*/config.json", "eval/*gsm*/samples.jsonl"]
+)
+def test_what_was_edited_since_is_told_before_anything_is_done(
+    declare: Declare, unbroken: Path, tmp_path: Path, name: str
+) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(unbroken, folder)
+    file = next(folder.glob(name))
+    file.write_bytes(file.read_bytes() + b"\n")
+    gone = next(folder.glob("eval/*code*mmlu*"))
+    shutil.rmtree(gone)
+    before = stamps(folder)
+    with pytest.raises(UserError, match=rf"{file}: was changed after the work was finished"):
+        run(declare(), folder)
+    assert stamps(folder) == before
+    file.write_bytes(file.read_bytes()[:-1])
+    run(declare(), folder)
+    assert (gone / "scores.json").is_file()
 
 
 def test_another_setting_does_only_what_it_changes(
@@ -288,6 +312,35 @@ def test_killed_and_taken_up(kind: str, declare: Declare, unbroken: Path, tmp_pa
     assert again.returncode == 0, err
     assert "random" in out
     assert results(folder) == results(unbroken)
+
+
+# ---- a cluster
+
+
+@pytest.mark.slow
+def test_on_a_cluster_that_loses_a_node(declare: Declare, unbroken: Path, tmp_path: Path) -> None:
+    every = os.cpu_count() or 1  # a node has room for one task
+    with ray_cluster(every) as address, ray_node(address, every) as second:
+        file = declare(executor={"kind": "ray", "address": address, "retries": 3})
+        folder = tmp_path / "out"
+        process = study_run(file, folder)
+        deadline = time.monotonic() + 400
+        while sum(bool(row.get("pid")) for row in board_now(folder) or ()) < 2:
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        cut_power(second)
+        _, err = process.communicate()
+    assert process.returncode == 0, err
+    assert "is lost" in err
+    assert compare(folder, unbroken).differences == []
+
+
+def test_a_cluster_that_is_not_there(declare: Declare, tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="ray is not installed (pip install 'cameleer[ray]')")
+    file = declare(executor={"kind": "ray", "address": "127.0.0.1:1"})
+    with pytest.raises(UserError, match=r"executor.address.*no Ray cluster at '127.0.0.1:1'"):
+        run(file, tmp_path / "out")
 
 
 # ---- real records
