@@ -51,6 +51,7 @@ class Answering:
         self.asked = lru_cache(None)(self._asked)
         self.tokenizer = lru_cache(None)(tokenizer_of)
         self.weights = lru_cache(None)(_weights)
+        self.judged: dict[str, Stage] = {}
 
     def pieces(self) -> list[Piece]:
         """Every evaluation, then every judging."""
@@ -111,10 +112,13 @@ class Answering:
 
     def _stage(self, case: Case) -> Stage | None:
         """A judging's stage, once there are answers that can be compared."""
-        try:
-            return judging_of(self.grid, case)[1] if answered(self.grid, case) else None
-        except UserError:
-            return None
+        if case.name not in self.judged:
+            try:
+                if answered(self.grid, case):
+                    self.judged[case.name] = judging_of(self.grid, case)[1]
+            except UserError:
+                return None
+        return self.judged.get(case.name)
 
     def _piece(
         self,

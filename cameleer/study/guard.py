@@ -51,23 +51,20 @@ class Guard:
         job = task.job()
         if job is None:
             return None
+        self.begun.pop(task.name, None)  # it was asked before, and had no room, or was killed
         own = [piece for piece in self.pieces if piece.task == task.name]
-        if task.name not in self.begun:
-            planned = total(piece.left for piece in own)
-            self._require(budget, self._taken() + planned, f"{task.name} makes it", LARGER)
-            self.begun[task.name] = total(map(self._spent, own)) + planned
-        others = self._taken(but=task.name)
-        return _capped(job, budget, others + total(map(self._spent, own)))
+        taken, planned = self._taken(), total(piece.left for piece in own)
+        self._require(budget, taken + planned, f"{task.name} makes it", LARGER)
+        self.begun[task.name] = total(map(self._spent, own)) + planned
+        return _capped(job, budget, taken)
 
-    def _taken(self, but: str = "") -> Cost:
-        """What was spent, and what tasks under way are planned to."""
+    def _taken(self) -> Cost:
+        """What was spent, and what tasks that may have begun are planned to take."""
         found = Cost()
         for name in dict.fromkeys(piece.task for piece in self.pieces):
-            if name == but:
-                continue
             own = [piece for piece in self.pieces if piece.task == name]
             spent = total(map(self._spent, own))
-            going = name in self.begun and not all(piece.done() for piece in own)
+            going = name in self.begun and not all(id(piece) in self.spent for piece in own)
             found += spent.at_least(self.begun[name]) if going else spent
         return found
 

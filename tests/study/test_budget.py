@@ -99,6 +99,7 @@ def test_a_study_stops_between_stages_and_goes_on_with_more(
     assert list(tasks)[:2] == ["evaluate random", "train random--cot--s42"]
     assert tasks["evaluate random"].job()
     assert tasks["train random--cot--s42"].job()
+    assert tasks["train random--code--s42"].job()  # and has no room yet: it will be asked again
     grid = grid_of(load_study(declare()), tmp_path / "out")
     stage = grid.works[1].train
     assert stage is not None
