@@ -41,7 +41,8 @@ class Cost:
 
 def scientific(value: float | None) -> str:
     """A large number, as `1.2e15`."""
-    return MISSING if value is None else f"{value:.1e}".replace("e+", "e")
+    mantissa, _, exponent = f"{value or 0:.1e}".partition("e")
+    return MISSING if value is None else f"{mantissa}e{int(exponent)}"
 
 
 def money(value: float | None) -> str:

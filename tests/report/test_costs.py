@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from cameleer.report.costs import cost_table, cost_words, costs, total
+from cameleer.report.costs import cost_table, cost_words, costs, scientific, total
 from cameleer.report.licences import licence_table, licence_words
 from cameleer.report.page import write_report
 from cameleer.report.reproduce import commands, input_table, stage_table, study_yaml
@@ -73,6 +73,11 @@ def test_a_resumed_training_counts_all_its_steps(study: Path) -> None:
     change(study / "cells/smollm2-135m/flan-1/model/manifest.json", seconds=5.0)
     found = costs(read_study(study))
     assert list(found.values())[1].train_seconds == pytest.approx(120 * 0.6)
+
+
+@pytest.mark.parametrize(("value", "text"), [(1.23e15, "1.2e15"), (2.1e9, "2.1e9"), (None, "–")])
+def test_a_large_number_is_short(value: float | None, text: str) -> None:
+    assert scientific(value) == text
 
 
 def test_an_hour_has_the_price_that_the_budget_says(study: Path) -> None:
