@@ -29,6 +29,7 @@ from cameleer.evals.benchmark import GROUP, HOME, Setting
 from cameleer.evals.suite import Suite
 from cameleer.model.adapters import LoraSpec
 from cameleer.model.embedded import EMBEDDED
+from cameleer.study.budget import Budget
 from cameleer.study.designs import Design
 from cameleer.study.study import Base, EngineSpec, Method, Reference, Study
 from cameleer.train.config import TrainConfig, TrainSettings
@@ -39,6 +40,7 @@ DOCS = Path(__file__).parent
 CONFIGS: dict[str, tuple[type[BaseModel], str]] = {
     "Study": (Study, "`cameleer study … STUDY.yaml`"),
     "Design": (Design, "a study's `design`"),
+    "Budget": (Budget, "a study's `budget`"),
     "Base": (Base, "an entry of a study's `bases`"),
     "MixConfig": (MixConfig, "`cameleer mix build MIX.yaml`, and an entry of a study's `mixtures`"),
     "Filters": (Filters, "`filters` of a mixture, or of a part"),
