@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from multiprocessing.connection import wait
 from pathlib import Path
 
-from cameleer.core.console import warn
 from cameleer.core.cores import cores
 from cameleer.core.errors import UserError
 from cameleer.engines.registry import engine_named
 from cameleer.model.devices import threads_and_gpus
 from cameleer.study.apart import HEAVY, Apart, End, Job, Place, asked_apart
-from cameleer.study.memory import available, held_by
+from cameleer.study.memory import available, held_by, warn_too_large
 from cameleer.study.study import Study
 from cameleer.study.tasks import Task
 
@@ -106,7 +105,8 @@ class Local:
     def room(self, task: Task) -> bool:
         own = self.share(task)
         if not self.running:
-            self._warn_of(task, own)
+            if own.memory > self.machine.memory:
+                warn_too_large(task, own.memory, self.machine.memory)
             return True
         if self.tries[task.name] or any(self.tries[name] > 1 for name in self.running):
             return False
@@ -122,11 +122,6 @@ class Local:
             and sum(one.cores for one in together) <= self.machine.cores
             and sum(one.memory for one in together) <= self.machine.memory
         )
-
-    def _warn_of(self, task: Task, own: Share) -> None:
-        if own.memory > self.machine.memory:
-            need, there = own.memory / 2**30, self.machine.memory / 2**30
-            warn(f"{task.name}: about {need:.1f} GiB are needed, {there:.1f} are there")
 
     def begin(self, task: Task, job: Job, log: Path) -> None:
         own = self.share(task)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cameleer.core.console import note
+from cameleer.core.console import note, warn
 from cameleer.study.apart import asked_apart
 from cameleer.study.tasks import Task
 from cameleer.train.config import TrainConfig
@@ -27,6 +27,12 @@ def held_by(task: Task, on_gpu: bool) -> float:
     if on_gpu:
         return COMPUTING + STATE * task.weights
     return _planned(task.config, task.weights)
+
+
+def warn_too_large(task: Task, need: float, most: float) -> None:
+    """Say that a task is begun where there is less memory than it will probably hold."""
+    need, most = need / GIB, most / GIB
+    warn(f"{task.name}: about {need:.1f} GiB of memory are needed, {most:.1f} are there at most")
 
 
 def available() -> float:

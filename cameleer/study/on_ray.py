@@ -25,7 +25,7 @@ from cameleer.study.apart import End, Job, Place, asked_apart, run_apart
 from cameleer.study.executor import LOGS
 from cameleer.study.grid import Grid
 from cameleer.study.local import Local, Machine, Share
-from cameleer.study.memory import held_by
+from cameleer.study.memory import held_by, warn_too_large
 from cameleer.study.study import Study
 from cameleer.study.tasks import Task
 
@@ -64,10 +64,19 @@ class OnRay:
             self.here.begin(task, job, log)
             return
         wants = {"num_cpus": self.share.cores, "num_gpus": self.share.gpus, "name": task.name}
-        wants["memory"] = int(held_by(task, bool(self.share.gpus)))
+        wants["memory"] = self._memory(task)
         place = replace(self.place, log=log)
         asked = self.remote.options(**wants).remote(job, place, self.seen)
         self.running[task.name] = (task, asked)
+
+    def _memory(self, task: Task) -> int:
+        """Bytes that a node must have free; no more than some node has at all."""
+        need = held_by(task, bool(self.share.gpus))
+        nodes = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
+        most = max((node.get("memory", 0.0) for node in nodes), default=need)
+        if need > most:
+            warn_too_large(task, need, most)
+        return int(min(need, most))
 
     def ended(self, seconds: float) -> dict[str, End]:
         names = {asked: name for name, (_, asked) in self.running.items()}

@@ -99,7 +99,7 @@ def test_a_task_larger_than_the_machine_runs_alone_and_that_is_said(
 ) -> None:
     big = Local(MACHINE, lambda _: Share(cores=9, memory=20 * 2**30), preload=())
     assert course([toy("a")], big, tmp_path).to_the_end() == {}
-    assert "about 20.0 GiB are needed, 0.0 are there" in capsys.readouterr().err
+    assert "about 20.0 GiB of memory are needed, 0.0 are there at most" in capsys.readouterr().err
 
 
 def test_each_task_gets_gpus_of_its_own(tmp_path: Path) -> None:

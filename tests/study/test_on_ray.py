@@ -56,6 +56,9 @@ class FakeRay:
     def remote(self, function: Any = None, **_: Any) -> Any:
         return Remote(self, function) if function else lambda it: Remote(self, it)
 
+    def nodes(self) -> list[dict[str, Any]]:
+        return [{"Alive": True, "Resources": {"memory": 3e9}}]
+
     def cluster_resources(self) -> dict[str, float]:
         return self.resources
 
@@ -150,7 +153,9 @@ def test_what_an_end_on_the_cluster_means(tmp_path: Path, monkeypatch: pytest.Mo
     assert "is not to be seen here" in str(ended(on, unseen, End).why)
 
 
-def test_a_task_runs_apart_on_its_node_with_what_it_asked_for(tmp_path: Path) -> None:
+def test_a_task_runs_apart_on_its_node_with_what_it_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     ray = FakeRay(CPU=2, GPU=1)
     on = executor(ray, tmp_path)
     task = Task("a", "evaluate", lambda: None, weights=10**9)
@@ -158,7 +163,8 @@ def test_a_task_runs_apart_on_its_node_with_what_it_asked_for(tmp_path: Path) ->
     on.begin(task, Job(exec, (code, {})), tmp_path / "logs/a.log")
     assert ray.wants[0]["num_cpus"] == 2
     assert ray.wants[0]["num_gpus"] == 1
-    assert ray.wants[0]["memory"] > 2 * 10**9
+    assert ray.wants[0]["memory"] == 3 * 10**9
+    assert "about 3.9 GiB of memory are needed, 2.8 are there at most" in capsys.readouterr().err
     assert on.ended(1) == {"evaluate a": End()}
     assert (tmp_path / "told").read_text() == str(tmp_path)
     on.close()
