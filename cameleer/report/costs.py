@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-from cameleer.core.artifact import MANIFEST
 from cameleer.core.files import read_json
 from cameleer.report.facts import Table, duration, number
 from cameleer.report.tables import Sheet
 from cameleer.report.words import MISSING, counted
 from cameleer.results.judged import study_names
 from cameleer.results.store import Cell, Evaluation, Study, Train
+
+RESULT = "result.json"  # of a judging: its rates, requests, dollars
 
 
 @dataclass(frozen=True)
@@ -146,14 +146,9 @@ def _judged(study: Study) -> dict[str, list[dict[str, Any]]]:
     called, _ = study_names(study)
     found: dict[str, list[dict[str, Any]]] = {}
     for folder in study.judgings:
-        outcome = _outcome(folder)
-        found.setdefault(called.get(str(outcome.get("b")), ""), []).append(outcome)
+        result = read_json(folder / RESULT)
+        found.setdefault(called.get(str(result.get("b")), ""), []).append(result)
     return found
-
-
-def _outcome(folder: Path) -> dict[str, Any]:
-    outcome: dict[str, Any] = read_json(folder / MANIFEST).get("outcome") or {}
-    return outcome
 
 
 def cost_table(study: Study) -> Table:

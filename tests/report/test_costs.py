@@ -100,8 +100,8 @@ def test_what_judges_were_asked_and_charged(study: Path) -> None:
         folder = study / "judge" / name
         folder.mkdir(parents=True)
         (folder / "judgements.jsonl").write_text("")
-        facts = {"kind": "judge", "fingerprint": "f" * 64, "outcome": outcome}
-        (folder / "manifest.json").write_text(json.dumps(facts))
+        (folder / "manifest.json").write_text(json.dumps({"kind": "judge"}))
+        (folder / "result.json").write_text(json.dumps(outcome))
     judgings = [{"folder": f"judge/{name}"} for name in ("one", "two")]
     change(study / "study.json", judgings=judgings)
     read = read_study(study)

@@ -79,6 +79,8 @@ def test_every_model_is_judged_once_and_a_judge_that_fails_stops_nobody(
     page = (folder / "report/report.html").read_text()
     assert "Not judged: random--gone" in page
     assert "Benchmarks, judges and people" in page
+    assert f"Judges were asked {3 * ASKED} times, at no price that is known." in page
+    assert (folder / "report/figures/unique-tokens-camel.svg").is_file()
     found = json.loads((folder / "study.json").read_text())
     names = [Path(one["folder"]).name.rpartition("-")[0] for one in found["judgings"]]
     assert names == ["random--camel", "random--cot--s42--camel", "random--cot--s42--inside"]
