@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 BLOCK = re.compile(r"^```(\w+)(?: ([^\n]*))?\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-TIMED = re.compile(r"\d+/\d+, \d+ s left")
+TIMED = re.compile(r"(\d+/\d+|begun), [\d.]+ ?(/s|s left|GiB)")
 
 
 def main(page: Path) -> None:
