@@ -127,3 +127,38 @@ def test_a_study_is_run_by_one_command_at_a_time(
         pass
     with only_worker(tmp_path / "logs"):
         assert board_now(tmp_path) is None
+
+
+def test_it_is_watched_until_the_run_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frames = [rows_of([state("a", "train", "running", tmp_path, BEAT)], {}), None]
+    monkeypatch.setattr(board, "board_now", lambda _: frames.pop(0))
+    board.watch(tmp_path)
+    assert frames == []
+    assert "12/48" in capsys.readouterr().err
+
+
+def test_status_tells_what_runs_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from cameleer.cli import main
+    from cameleer.study import status
+
+    file = tmp_path / "s.yaml"
+    file.write_text(
+        "name: s\nbases: [{name: b, model: org/b}]\nbenchmarks: [mmlu:0-shot]\n"
+        "mixtures: [{name: cot, parts: [{source: cot}]}]\n"
+    )
+    models = [{"model": "b", "train": "–", "evals": {"mmlu:0-shot": "to do"}}]
+    monkeypatch.setattr(status, "status", lambda *_: {"models": models})
+    shown = Board(tmp_path)
+    with shown.kept():
+        shown.show([state("b", "evaluate", "running", tmp_path, BEAT)])
+        capsys.readouterr()
+        for words in ([], ["--json"]):
+            with pytest.raises(SystemExit) as ended:
+                main(["study", "status", str(file), "-o", str(tmp_path), *words])
+            assert ended.value.code == 0
+            said = capsys.readouterr().out
+            assert "12/48" in said if not words else json.loads(said)["running"][0]["done"] == 12
