@@ -10,6 +10,7 @@ REPORT/study.yaml   the study's file, to do it again
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -35,7 +36,7 @@ from cameleer.report.costs import cost_sheet, cost_table, cost_words
 from cameleer.report.items import ItemsPage, write_items
 from cameleer.report.licences import licence_sheet, licence_table, licence_words
 from cameleer.report.opinions_page import drawings, study_content
-from cameleer.report.tables import analysis_sheets, write_tables
+from cameleer.report.tables import Sheet, analysis_sheets, write_tables
 from cameleer.report.touched import touching
 from cameleer.results.attribution import attributions
 from cameleer.results.judged import Judged
@@ -58,31 +59,50 @@ def write_report(
     UserError where the results are broken.
     """
     analysis = analyse(read_study(study_folder))
-    study = analysis.study
-    told, seen, grown = attributions(study), touching(analysis), scale.shown(analysis)
-    effects, drawn = effects_shown.shown(told), _figures(analysis)
-    judged = _all_judged(study, judged)
-    joined = study_content(analysis, judged, same or {}) if judged.judgements else None
-    lost = forgotten.shown(analysis, out)
-    sheets = [effects_shown.sheet(told), touched_shown.sheet(analysis, seen)]
-    sheets += [grown.sheet, lost.sheet]
-    sheets += [*analysis_sheets(analysis), cost_sheet(study), licence_sheet(study)]
-    written = write_tables(sheets, out / "tables")
-    every = drawn | effects_shown.figures(effects) | grown.figures | drawings(joined)
-    _write_figures(every, out / "figures")
-    content = _content(analysis, out)
-    content["headlines"] += touched_shown.headlines(analysis, seen)
-    content["answer"] += [*touched_shown.sentences(seen), *effects_shown.in_words(told)]
-    content["touched"] = touched_shown.content(analysis, seen, out)
-    content |= {"effects": effects, "scale": grown, "forgotten": lost}
-    content |= {"figures": drawn, "joined": joined, "written": written}
-    content |= _ways_in(write_items(study, out))
+    parts = _parts(analysis, out, _all_judged(analysis.study, judged), same or {})
+    written = write_tables(parts.sheets, out / "tables")
+    _write_figures(parts.drawings, out / "figures")
+    content = parts.content | {"written": written} | _ways_in(write_items(analysis.study, out))
     with replacing(out / reproduce.FILE) as handle:
         handle.write(content["yaml"])
     page = out / "report.html"
     with replacing(page) as handle:
         handle.write(_template().render(content))
     return page
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a report is made of: what the page shows, and its tables and drawings as files."""
+
+    content: dict[str, Any]
+    sheets: list[Sheet]
+    drawings: dict[str, Drawing]
+
+
+def _parts(analysis: Analysis, out: Path, judged: Judged, same: Mapping[str, str]) -> Parts:
+    study = analysis.study
+    told, seen, grown = attributions(study), touching(analysis), scale.shown(analysis)
+    effects, lost = effects_shown.shown(told), forgotten.shown(analysis, out)
+    drawn = _figures(analysis)
+    joined = study_content(analysis, judged, same) if judged.judgements else None
+    content = _content(analysis, out)
+    content["headlines"] += touched_shown.headlines(analysis, seen)
+    content["answer"] += [*touched_shown.sentences(seen), *effects_shown.in_words(told)]
+    content["touched"] = touched_shown.content(analysis, seen, out)
+    content |= {"effects": effects, "scale": grown, "forgotten": lost}
+    content |= {"figures": drawn, "joined": joined}
+    sheets = [
+        *analysis_sheets(analysis),
+        effects_shown.sheet(told),
+        grown.sheet,
+        lost.sheet,
+        touched_shown.sheet(analysis, seen),
+        licence_sheet(study),
+        cost_sheet(study),
+    ]
+    every = drawn | effects_shown.figures(effects) | grown.figures | drawings(joined)
+    return Parts(content, sheets, every)
 
 
 def _template() -> Any:
