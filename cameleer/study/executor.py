@@ -82,10 +82,12 @@ class Course:
             while any(one.state in ("waiting", "running") for one in states):
                 self._begin_what_may()
                 self.show(list(states))
-                if any(one.state == "running" for one in states):
-                    for name, end in self.executor.ended(SECONDS).items():
-                        self._take(self.states[name], end)
-                self._relay_warnings()
+                running = [one for one in states if one.state == "running"]
+                ends = self.executor.ended(SECONDS) if running else {}
+                for one in running:
+                    self._relay_warnings(one)
+                for name, end in ends.items():
+                    self._take(self.states[name], end)
         finally:
             if "executor" in vars(self):
                 self.executor.close()
@@ -143,16 +145,15 @@ class Course:
         self.failed[one.task.of] = why
         warn(f"{one.task.of}: {why}")
 
-    def _relay_warnings(self) -> None:
-        """Say what processes warn of, which else only their logs would hold."""
-        for one in self.states.values():
-            if one.tries == 0 or not one.log.is_file():
-                continue
-            with one.log.open("rb") as handle:
-                handle.seek(self.warned[one.log])
-                new = handle.read()
-            whole = new[: new.rfind(b"\n") + 1]
-            self.warned[one.log] += len(whole)
-            for line in whole.decode(errors="replace").splitlines():
-                if line.startswith("warning: "):
-                    warn(f"{one.task.of}: {line.removeprefix('warning: ')}")
+    def _relay_warnings(self, one: State) -> None:
+        """Say what a process has warned of since the last look, which else only its log holds."""
+        if not one.log.is_file():
+            return
+        with one.log.open("rb") as handle:
+            handle.seek(self.warned[one.log])
+            new = handle.read()
+        whole = new[: new.rfind(b"\n") + 1]
+        self.warned[one.log] += len(whole)
+        for line in whole.decode(errors="replace").splitlines():
+            if line.startswith("warning: "):
+                warn(f"{one.task.of}: {line.removeprefix('warning: ')}")

@@ -45,6 +45,7 @@ class OnRay:
         workers: tasks at once, at most."""
         self.ray, self.share, self.place, self.seen = ray, share, place, tuple(seen)
         self.workers = workers
+        self.seats: int | None = None  # asked anew at every look
         self.running: dict[str, tuple[Task, Any]] = {}
         self.here = Local(Machine(0, (), float("inf")), lambda _: Share())
         self.remote = ray.remote(max_retries=0)(_on_node)
@@ -52,12 +53,17 @@ class OnRay:
     def room(self, task: Task) -> bool:
         if not task.computes:
             return self.here.room(task)
+        if self.seats is None:
+            self.seats = self._seats()
+        return len(self.running) < self.seats  # more would only queue there
+
+    def _seats(self) -> int:
+        """Tasks for which the cluster, as it is now, has room."""
         there, own = self.ray.cluster_resources(), self.share
-        seats: float = there.get("CPU", 0) // own.cores
-        if own.gpus:
-            seats = min(seats, there.get("GPU", 0) // own.gpus)
-        seats = max(1, seats if self.workers is None else min(seats, self.workers))
-        return len(self.running) < seats  # more would only queue there
+        found = [int(there.get("CPU", 0) // own.cores)]
+        found += [int(there.get("GPU", 0) // own.gpus)] if own.gpus else []
+        found += [self.workers] if self.workers else []
+        return max(1, min(found))
 
     def begin(self, task: Task, job: Job, log: Path) -> None:
         if not task.computes:
@@ -79,6 +85,7 @@ class OnRay:
         return int(min(need, most))
 
     def ended(self, seconds: float) -> dict[str, End]:
+        self.seats = None
         names = {asked: name for name, (_, asked) in self.running.items()}
         if not names:
             return self.here.ended(seconds)
