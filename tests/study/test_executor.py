@@ -146,6 +146,20 @@ def test_what_a_stage_takes_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> 
         shares(monkeypatch, ("0",), executor={"gpus_per_stage": 2})
 
 
+def test_the_gpus_that_this_machine_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(here, "GPUS", ("no-such-device*",))
+    assert here.visible_gpus() == ()  # torch is not even asked
+    monkeypatch.setattr(here, "GPUS", ("null",))
+    monkeypatch.setattr(here, "asked_apart", lambda _: (8, 2))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert here.visible_gpus() == ("0", "1")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-8f")
+    assert here.visible_gpus() == ("3", "GPU-8f")
+    monkeypatch.setattr(here, "asked_apart", lambda _: (8, 0))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert here.visible_gpus() == ()
+
+
 def test_settings_of_another_kind_of_executor_are_refused() -> None:
     with pytest.raises(ValidationError, match="address is of a Ray cluster"):
         declared(executor={"address": "auto"})
