@@ -37,7 +37,9 @@ def study_plan(
             help="h100-80g, a100-80g, a100-40g, rtx4090, l40s, mi250x or cpu. [default: this one]"
         ),
     ] = None,
-    gpus: Annotated[int, typer.Option(min=1, help="Devices that train one model.")] = 1,
+    gpus: Annotated[
+        int, typer.Option(min=1, help="Devices that train one model, as by `train launch`.")
+    ] = 1,
     price: Annotated[
         float | None, typer.Option(min=0, help="US dollars per device and hour.")
     ] = None,

@@ -119,11 +119,12 @@ def effects(mixtures: Mapping[str, Mapping[str, float]]) -> dict[str, Contrast]:
 @dataclass(frozen=True)
 class Halved:
     """What would halve a smallest effect: items in all, or seeds of each mixture, each by itself;
-    with_all: seeds with all items that there are. None where it would not."""
+    both: the fewest more seeds with as many items as there are or fewer. None where it would not.
+    """
 
     items: int | None
     seeds: int | None
-    with_all: int | None
+    both: tuple[int, int] | None
 
 
 def halved(
@@ -136,10 +137,12 @@ def halved(
     def on(count: float, runs: int) -> bool:
         return contrast.smallest(count * share, runs, assumed=assumed) <= goal
 
+    more = _least(lambda runs: on(there, runs), seeds, MOST_SEEDS)
+    count = more and _least(lambda count: on(count, more), items, there)
     return Halved(
         items=_least(lambda count: on(count, seeds), items, items * 1024),
         seeds=_least(lambda runs: on(items, runs), seeds, MOST_SEEDS),
-        with_all=_least(lambda runs: on(there, runs), seeds, MOST_SEEDS),
+        both=(count, more) if count and more else None,
     )
 
 

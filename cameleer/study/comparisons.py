@@ -96,8 +96,8 @@ def _words(by: Halved, asked: Asked) -> str:
     if by.items and by.items <= asked.there:
         return f"{by.items:,} items" + (f", or {seeds}" if seeds else "")
     only = f"the benchmark has only {asked.there:,} items"
-    if asked.there > asked.items and by.with_all:
-        return f"all {asked.there:,} items and {by.with_all} seeds"
+    if by.both:
+        return f"{by.both[0]:,} items and {by.both[1]} seeds"
     if seeds:
         return f"{seeds} ({only})" if by.items else f"{seeds} (more items do not help)"
     return f"out of reach: {only}, and {MOST_SEEDS} seeds are too few"

@@ -67,4 +67,4 @@ class Piece:
     def to_row(self) -> dict[str, Any]:
         """All of it as JSON values."""
         costs = {"spent": self.spent().facts(), "left": self.left.facts()}
-        return {**self.facts, **costs, "unknown": self.unknown}
+        return {"task": self.task, **self.facts, **costs, "unknown": self.unknown}

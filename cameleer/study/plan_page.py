@@ -52,7 +52,9 @@ def _cell(facts: Row, name: str) -> Row:
         "": train and ("fits" if train["fits"] else "will not fit"),
         "tokens/s": train and f"{train['tokens_per_second']:,.0f}",
         "training": train and hours(train["hours"]),
-        "evaluation": hours(sum(one["hours"] for one in answers)),
+        "evaluation": "not known"
+        if any(one["unknown"] for one in answers)
+        else hours(sum(one["hours"] for one in answers)),
         "GPU-hours left": f"{sum(one['gpu_hours'] for one in left):.3g}",
         "left": hours(sum(one["hours"] for one in left)),
         "dollars left": shown("dollars", sum(one["dollars"] for one in left)),
@@ -61,7 +63,8 @@ def _cell(facts: Row, name: str) -> Row:
 
 def _benchmark(facts: Row, one: Row) -> Row:
     rows = [row for row in facts["answers"] if row.get("benchmark") == one["benchmark"]]
-    first = rows[-1]  # a tuned model, if there is one: bases are asked in another format
+    tuned = {one["model"] for one in facts["trainings"]}  # bases are asked in another format
+    first = next(row for row in rows if row["model"] in tuned)
     most = first.get("new_tokens_at_most")
     return {
         "benchmark": one["benchmark"],
@@ -132,6 +135,10 @@ def _remarks(facts: Row) -> None:
     for how in dict.fromkeys(one["by"] for one in facts["mixtures"] if one["by"] != COUNTED):
         names = [one["mixture"] for one in facts["mixtures"] if one["by"] == how]
         note(f"tokens of {_and_others(names)} are {how}")
+    large = [one for one in facts["answers"] if one["fits"] is False]
+    for memory in dict.fromkeys(one["memory_gib"] for one in large):
+        names = [one["task"] for one in large if one["memory_gib"] == memory]
+        warn(f"{_and_others(names)}: weights of {memory:.1f} GiB will not fit")
     for advice, whom in _advice(facts["trainings"]).items():
         warn(f"{whom} will not fit; do this: {advice}")
     for one in facts["budget"]["exceeded"] if facts["budget"] else ():

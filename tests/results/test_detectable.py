@@ -116,8 +116,11 @@ def test_what_would_halve_it() -> None:
     assert contrast.smallest(found.items, 2, assumed=given) <= goal
     assert contrast.smallest(found.items - 1, 2, assumed=given) > goal
     assert found.items == pytest.approx(1200, rel=0.1)  # four times as many
-    assert found.with_all is not None
-    assert contrast.smallest(1000, found.with_all, assumed=given) <= goal
+    assert found.both is not None
+    items, seeds = found.both  # of the 1000 that there are
+    assert 300 < items <= 1000
+    assert contrast.smallest(items, seeds, assumed=given) <= goal
+    assert contrast.smallest(1000, seeds - 1, assumed=given) > goal
     # Where the luck of two trainings is all there is, items do not help, and seeds do.
     lucky = halved(contrast, 10**6, 1e6, 10**6, 2, Assumed(luck=0.03))
     assert (lucky.items, lucky.seeds) == (None, 3)

@@ -11,6 +11,7 @@ import pytest
 
 from cameleer.core.errors import UserError
 from cameleer.results.judgements import read_judgements
+from cameleer.study.asked import LIKELY
 from cameleer.study.planned import StudyPlan
 from cameleer.study.run import run_study
 from cameleer.study.status import grid_of, status
@@ -100,6 +101,28 @@ def test_every_model_is_judged_once_and_a_judge_that_fails_stops_nobody(
     assert len(server.asked) == asked
     assert "Not judged" not in page
     assert "camel" in page
+
+
+def test_what_a_judge_will_cost_is_planned_before_anyone_has_answered(
+    declare: Declare, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    small = {"mixtures": [{"name": "cot", "parts": [{"source": "cot"}]}]}
+    with_instructions(declare(**small), folder)
+    prices = {"engine": "openai", "price_in": 10, "price_out": 0}
+    told = {"name": "camel", "judge": "verdict", "model": "openai:camel@http://127.0.0.1:9"}
+    judges = [{**told, "engine": prices, "against": "text_davinci_003", "both_orders": True}]
+    file = declare(**small, benchmarks=["mmlu:0-shot", ALPACA], judges=judges)
+    facts = StudyPlan(grid_of(load_study(file), folder)).facts()
+    (row,) = facts["judges"]
+    assert (row["comparisons"], row["requests"]) == (2 * ASKED, 4 * ASKED)
+    asked = [one for one in facts["answers"] if "judge" in one]
+    # One answer is that of the reference, the other taken to have LIKELY tokens.
+    assert all(one["prompt_tokens"] > 2 * ASKED * LIKELY for one in asked)
+    tokens = sum(one["prompt_tokens"] for one in asked)
+    assert row["dollars"] == pytest.approx(10 * tokens / 1e6, rel=0.01)
+    assert facts["left"]["requests"] == 4 * ASKED
+    assert facts["unknown"] == ["how fast its server answers"]
 
 
 @pytest.mark.parametrize(
