@@ -71,12 +71,13 @@ class Problem:
 
 @dataclass
 class Findings:
-    """What was checked. numbers: how many were derived and compared; given: what had to be taken
-    as it is, and why."""
+    """What was checked. numbers: how many were derived and compared; near: by file, how many of
+    them differ by less than NEAR; given: what had to be taken as it is, and why."""
 
     problems: list[Problem] = field(default_factory=list)
     files: int = 0
     numbers: int = 0
+    near: Counter[str] = field(default_factory=Counter)
     given: list[str] = field(default_factory=list)
     fingerprint: str = ""
 
@@ -93,6 +94,8 @@ class Findings:
             self.numbers += isinstance(derived, int | float)
             if not same(said, derived):
                 self.problems.append(Problem(file, f"says {said}, re-derived {derived}", where))
+            elif said != derived:
+                self.near[file] += 1
 
 
 def same(said: Any, derived: Any) -> bool:
@@ -125,6 +128,9 @@ def verify_bundle(place: Path, derive: Derive, expected: str | None = None) -> F
         numbers = check_numbers(root, derive)
         findings.problems += [*numbers.problems, *check_written(root, index)]
         findings.numbers, findings.given = numbers.numbers, findings.given + numbers.given
+        for name, count in numbers.near.items():
+            about = f"{name}: {count} numbers differ in their last digits, as between two machines"
+            findings.given.append(about)
         return findings
 
 
@@ -431,7 +437,11 @@ def _compare_tables(
         for column, one, other in zip(head, row, anew, strict=True):
             numbers = _float(one), _float(other)
             found.numbers += numbers[1] is not None
-            if one != other and (None in numbers or not same(*numbers)):
+            if one == other:
+                continue
+            if None not in numbers and same(*numbers):
+                found.near[name] += 1
+            else:
                 about = f"says {one or 'nothing'}, re-derived {other or 'nothing'}"
                 found.problems.append(Problem(name, about, f"line {line}, '{column}'"))
 

@@ -129,6 +129,16 @@ def test_missing_added_and_renamed_files_are_told_apart(bundle: Path) -> None:
     assert "mix/m/manifest.json: was renamed to mix/m/manifest.bak" in told
 
 
+def test_the_last_digits_of_another_machine_are_told_as_such(bundle: Path) -> None:
+    file = bundle / "eval/m-gsm/scores.json"
+    scores = read_json(file)
+    write_json(file, scores | {"low": scores["low"] * (1 + 1e-12)})
+    found = verify_bundle(bundle, bundling.derive())
+    assert "eval/m-gsm/scores.json: 1 numbers differ in their last digits" in str(found.given)
+    (only,) = found.problems
+    assert only.what.startswith("its bytes were changed")
+
+
 def test_a_file_that_the_report_does_not_have_is_named(bundle: Path) -> None:
     """As who lists it in bundle.json too; so is one that the report has and the bundle has not."""
     (bundle / "report/tables/best.csv").write_text("m\n1.0\n")
