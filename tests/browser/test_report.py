@@ -128,6 +128,15 @@ def test_a_difference_leads_to_the_items_that_flip(
     assert f"output differs ({differ})" in page.inner_text("#y")
 
 
+def test_an_answer_leads_to_its_item(report: Path, opened: Open) -> None:
+    page = opened(report.as_uri(), **LOOKS["desk"])
+    link = page.locator("#items h4 a").last
+    key = link.inner_text()
+    link.click()
+    box = page.locator(f'article:has(a:text-is("{key}"))').bounding_box()
+    assert 0 <= box["y"] < 900
+
+
 def test_models_are_exchanged_and_the_reasons_with_them(report: Path, opened: Open) -> None:
     address = (report.parent / "items/gsm-cot.html").as_uri()
     page = opened(f"{address}#first=flan&second=code", **LOOKS["desk"])

@@ -115,7 +115,7 @@ def test_answers_are_the_same_items_for_all_models_and_drawn_by_seed(
 ) -> None:
     html = report.read_text()
     for name in ("mmlu", "gsm", "tydiqa"):
-        assert len(re.findall(rf"<code>{name}/[^<]*</code></h4>", html)) == 5
+        assert len(re.findall(rf"<code>{name}/[^<]*</code></a></h4>", html)) == 5
     assert html.count('class="reply"') == 3 * 5 * 7
     # Apart from its relative links, the page is the same wherever it is written.
     again = write_report(study_folder, study_folder / "again").read_text()
