@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cameleer.core.artifact import Stage
+from cameleer.core.console import silence
 from cameleer.core.errors import UserError
 from cameleer.engines.registry import Chosen
 from cameleer.engines.server import Limits
@@ -52,6 +53,7 @@ class Answering:
         self.tokenizer = lru_cache(None)(tokenizer_of)
         self.weights = lru_cache(None)(_weights)
         self.judged: dict[str, Stage] = {}
+        self.heard: set[str] = set()
 
     def pieces(self) -> list[Piece]:
         """Every evaluation, then every judging."""
@@ -67,8 +69,13 @@ class Answering:
         return self.asked(work.evals[label][0].model_dump_json(), base)
 
     def _asked(self, spec: str, base: Path | None) -> Asked:
-        tokenizer = self.tokenizer(base) if base else None
-        return asked(EvalSpec.model_validate_json(spec), self.grid.data, tokenizer)
+        tokenizer, read = self.tokenizer(base) if base else None, EvalSpec.model_validate_json(spec)
+        silence(read.benchmark in self.heard)  # in another format it warns of the same
+        try:
+            return asked(read, self.grid.data, tokenizer)
+        finally:
+            self.heard.add(read.benchmark)
+            silence(False)
 
     @cached_property
     def measured(self) -> dict[tuple[str, str], Took]:

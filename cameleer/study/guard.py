@@ -36,9 +36,9 @@ class Guard:
         self.pieces: Sequence[Piece] = StudyPlan(grid).pieces if self.budget else ()
         self.begun: dict[str, Cost] = {}
         self.spent: dict[int, Cost] = {}
-        if self.budget:
+        planned = total(piece.left for piece in self.pieces)
+        if self.budget and planned != Cost():  # what is all done may still be reported
             hint = "allow more, or plan less: `cameleer study plan` shows what takes how much"
-            planned = total(piece.left for piece in self.pieces)
             self._require(self.budget, planned + self._taken(), "the study would take", hint)
 
     def over(self, tasks: Iterable[Task]) -> list[Task]:
