@@ -15,10 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cameleer.engines import loops
 from cameleer.engines.engine import CONTEXT, Hear, Request
 from cameleer.engines.sampling import generator, next_tokens
 from cameleer.model.attention import Prefix
-from cameleer.model.cache import Cache, Decoding, Filling
+from cameleer.model.cache import Cache, Decoding, Filling, Guessing
 
 ROW = 2048  # tokens of prompts in one pass
 HELD = 32768  # tokens of sequences, from which on no further ones are let in
@@ -58,6 +59,7 @@ class Output:
     ids: list[int] = field(default_factory=list)
     text: str = ""
     finish: str = ""
+    looked: int = 0  # tokens that it had when it was last looked at for loops
 
 
 class Writer:
@@ -111,6 +113,8 @@ class Writer:
                 tokens += self._taken(logits[which], prompts, came)
                 active, everything = active + came, everything + came
                 continue
+            if self._guess(prompts, active, tokens, cache):
+                continue
             layout = Decoding(cache, self.device)
             logits = self.forward(tokens, layout.positions(), layout, torch.arange(len(active)))
             cache.lengths += 1
@@ -160,13 +164,53 @@ class Writer:
         """Each sequence's next token, added to it."""
         requests = [prompts[sequence.prompt].request for sequence in active]
         tokens = next_tokens(logits, requests, [sequence.generator for sequence in active])
-        self.tokens += len(tokens)
         for sequence, token in zip(active, tokens, strict=True):
-            self._take(sequence, token, prompts[sequence.prompt])
-            self.ended += bool(sequence.finish)
-            if self.hear is not None:
-                self.hear(sequence.text if sequence.finish else self._decode(sequence.ids))
+            self._add(sequence, token, prompts[sequence.prompt])
         return tokens
+
+    def _guess(
+        self, prompts: Sequence[Prompt], active: list[Output], tokens: list[int], cache: Cache
+    ) -> bool:
+        """Go on with the outputs that repeat themselves; whether there are any.
+
+        tokens: the last one of each sequence, which the cache does not hold yet.
+        """
+        found = False
+        for row, sequence in enumerate(active):
+            prompt = prompts[sequence.prompt]
+            guessed = self._guessed(sequence, prompt)
+            if not guessed:
+                continue
+            found = True
+            asked = [tokens[row], *guessed]
+            layout = Guessing(cache, row, len(asked))
+            logits = self.forward(asked, layout.positions(), layout, torch.arange(len(asked)))
+            likeliest = logits.argmax(-1).tolist()
+            right = loops.agreed(guessed, likeliest)
+            cache.lengths[row] += right + 1
+            cache.trim(row)
+            for tokens[row] in likeliest[: right + 1]:
+                if not sequence.finish:
+                    self._add(sequence, tokens[row], prompt)
+            if right == len(guessed):
+                sequence.looked = 0  # it goes on so: look again at once
+        return found
+
+    def _guessed(self, sequence: Output, prompt: Prompt) -> list[int]:
+        """What comes next if an output goes on as it does; empty if that is not to be told."""
+        if sequence.generator is not None or len(sequence.ids) < sequence.looked + loops.EVERY:
+            return []
+        sequence.looked = len(sequence.ids)
+        left = min(prompt.request.max_new_tokens, prompt.room) - len(sequence.ids)
+        return loops.guess(sequence.ids, min(loops.GUESSED, left - 1))
+
+    def _add(self, sequence: Output, token: int, prompt: Prompt) -> None:
+        """Add a token to an output, count it, and let it be heard."""
+        self.tokens += 1
+        self._take(sequence, token, prompt)
+        self.ended += bool(sequence.finish)
+        if self.hear is not None:
+            self.hear(sequence.text if sequence.finish else self._decode(sequence.ids))
 
     def _take(self, sequence: Output, token: int, prompt: Prompt) -> None:
         """Add a token to an output and see whether that ends it."""

@@ -71,6 +71,16 @@ def positions(lengths: Sequence[int], start: int = 0) -> Tensor:
     return torch.cat([torch.arange(start, start + length) for length in lengths])[None]
 
 
+class Before(Protocol):
+    """What stands before every document of a row: a `Prefix`, or what a cache holds."""
+
+    @property
+    def tokens(self) -> int: ...
+
+    def of(self, layer: int) -> KeysValues:
+        """Keys and values [kv_heads, tokens, head_dim] of one layer."""
+
+
 @dataclass(frozen=True, eq=False)
 class Prefix:
     """Keys and values of tokens that come before every document of a row.
@@ -81,7 +91,7 @@ class Prefix:
 
     keys: list[Tensor]
     values: list[Tensor]
-    before: Prefix | None = None
+    before: Before | None = None
 
     @property
     def own(self) -> int:
@@ -109,7 +119,7 @@ class Prefix:
 class Documents:
     """Each document attends to the prefix, if any, and causally to itself; to no other document."""
 
-    def __init__(self, lengths: Sequence[int], prefix: Prefix | None = None) -> None:
+    def __init__(self, lengths: Sequence[int], prefix: Before | None = None) -> None:
         """lengths: tokens of each document, in the order in which they lie in the row."""
         self.lengths, self.prefix = list(lengths), prefix
         self.past = prefix.tokens if prefix else 0
@@ -129,7 +139,7 @@ class Documents:
 class Segments:
     """Documents in groups that lie one behind the other, each group with a prefix of its own."""
 
-    def __init__(self, groups: Sequence[tuple[Sequence[int], Prefix | None]]) -> None:
+    def __init__(self, groups: Sequence[tuple[Sequence[int], Before | None]]) -> None:
         """groups: tokens of each document, and what all documents of the group see whole."""
         self.groups = [Documents(lengths, prefix) for lengths, prefix in groups]
         self.sizes = [sum(group.lengths) for group in self.groups]

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from cameleer.model.attention import Prefix, Segments
+from cameleer.model.attention import Before, Prefix, Segments
 from cameleer.model.scoring import Scoring, capped, visible
 
 PAGE = 64  # tokens
@@ -70,6 +70,20 @@ class Cache:
         """Where `count` tokens of a sequence lie, from its `start` on."""
         at = torch.arange(start, start + count)
         return Places(torch.tensor(self.pages[row], dtype=torch.long)[at // PAGE], at % PAGE)
+
+    def room(self, row: int, count: int) -> Places:
+        """Make place for more tokens of one sequence, and say where; `lengths` stay."""
+        length = int(self.lengths[row])
+        self._make_room(row, length + count)
+        return self.places(row, length, count)
+
+    def trim(self, row: int) -> None:
+        """Give up the pages that a sequence does not fill."""
+        own = self.pages[row]
+        kept = -(-int(self.lengths[row]) // PAGE)
+        self.owner[own[kept:]] = NOBODY
+        self.free += own[kept:]
+        del own[kept:]
 
     def put(self, layer: int, at: Places, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Put tokens [kv_heads, tokens, head_dim] at their places; returns all of the layer."""
@@ -185,7 +199,7 @@ class Filling(Segments):
     ) -> None:
         super().__init__(groups)
         self.cache = cache
-        self.copied: list[tuple[Prefix, int, Places]] = []  # its last tokens, so many
+        self.copied: list[tuple[Before, int, Places]] = []  # its last tokens, so many
         own: list[Places] = []
         documents = [(length, group) for group in self.groups for length in group.lengths]
         for row, (length, group) in enumerate(documents, first):
@@ -202,6 +216,44 @@ class Filling(Segments):
             self.cache.put(layer, places, keys, values)
         self.cache.put(layer, self.own, k[0], v[0])
         return super().attend(layer, q, k, v, how)
+
+
+class Past:
+    """What a cache holds of one sequence, read layer by layer."""
+
+    def __init__(self, cache: Cache, row: int) -> None:
+        self.cache, self.shared = cache, cache.prefixes[row]
+        self.own = cache.places(row, 0, int(cache.lengths[row]))
+
+    @property
+    def tokens(self) -> int:
+        return len(self.own.slots) + (self.shared.tokens if self.shared else 0)
+
+    def of(self, layer: int) -> tuple[Tensor, Tensor]:
+        pages, slots = self.own
+        keys, values = (
+            kept[pages.to(kept.device), :, slots.to(kept.device)].transpose(0, 1)
+            for kept in (self.cache.keys[layer], self.cache.values[layer])
+            if kept is not None
+        )
+        if self.shared is None:
+            return keys, values
+        before = self.shared.of(layer)
+        return torch.cat([before[0], keys], 1), torch.cat([before[1], values], 1)
+
+
+class Guessing(Segments):
+    """Tokens that may come next in one sequence of a cache, all at once; `lengths` stay."""
+
+    def __init__(self, cache: Cache, row: int, count: int) -> None:
+        super().__init__([([count], Past(cache, row))])
+        self.cache = cache
+        self.own = cache.room(row, count)
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, how: Scoring) -> Tensor:
+        mixed = super().attend(layer, q, k, v, how)
+        self.cache.put(layer, self.own, k[0], v[0])
+        return mixed
 
 
 class Mixed(NamedTuple):
