@@ -84,37 +84,40 @@ class Guard:
 
 
 def _capped(job: Job, budget: Budget, spent: Cost) -> Job:
-    """The job with a server that it asks held to what is left of the budget."""
+    """The job; if a server is asked, no more than is left of the budget."""
+    asked, *others = job.given
+    if not isinstance(asked, Work | Judging) or not isinstance(asked.chosen.options, Limits):
+        return job
     left = {
         option: limit - getattr(spent, field)
         for option, field in CAPPED.items()
         if (limit := getattr(budget, field)) is not None
     }
-    given = tuple(_held(one, left) for one in job.given)
-    return replace(job, function=partial(_within, job.function), given=given)
+    options = asked.chosen.options
+    held = _held(options, left)
+    chosen = replace(asked.chosen, options=options.model_copy(update=held))
+    function = partial(_within, tuple(held), job.function)
+    return replace(job, function=function, given=(replace(asked, chosen=chosen), *others))
 
 
-def _held(given: Any, left: dict[str, float]) -> Any:
-    """A job's work or judging, of which a server is asked no more than is left."""
-    if not isinstance(given, Work | Judging) or not isinstance(given.chosen.options, Limits):
-        return given
-    options = given.chosen.options
-    priced = options.price_in or options.price_out
-    most = {
-        option: value if (own := getattr(options, option)) is None else min(own, value)
-        for option, value in left.items()
-        if option != "max_dollars" or priced
+def _held(options: Limits, left: dict[str, float]) -> dict[str, float]:
+    """The limits that are less than a server's own."""
+    priced = bool(options.price_in or options.price_out)
+    return {
+        option: most
+        for option, most in left.items()
+        if (priced or option != "max_dollars")
+        and ((own := getattr(options, option)) is None or most < own)
     }
-    chosen = replace(given.chosen, options=options.model_copy(update=most))
-    return replace(given, chosen=chosen)
 
 
-def _within(function: Callable[..., Any], *given: Any) -> Any:
+def _within(held: tuple[str, ...], function: Callable[..., Any], *given: Any) -> Any:
     """The job; where a server may not be asked any more, the budget's field is named."""
     try:
         return function(*given)
     except UserError as error:
-        for option, field in CAPPED.items():
+        for option in held:
             if option in error.message:
-                raise UserError(error.message, field=f"budget.{field}", hint=LARGER) from None
+                field = f"budget.{CAPPED[option]}"
+                raise UserError(error.message, field=field, hint=LARGER) from None
         raise
