@@ -26,13 +26,13 @@ from cameleer.core.console import progress, warn
 from cameleer.core.errors import UserError
 from cameleer.core.files import read_json, replacing, sha256_file, write_json
 from cameleer.release.bundle_card import bundle_card
+from cameleer.release.findings import Problem
 from cameleer.release.verify import (
     BUNDLE,
     CARD,
     FORMAT,
     REPORT,
     Derive,
-    Problem,
     check_numbers,
     check_written,
 )

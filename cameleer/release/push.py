@@ -18,13 +18,15 @@ from typing import Any, Literal, Protocol
 import yaml
 
 from cameleer.core.artifact import MANIFEST, file_facts, require_unchanged
+from cameleer.core.console import progress
 from cameleer.core.errors import UserError
 from cameleer.core.files import read_json, read_text
 from cameleer.release.bundle import write_tar
 from cameleer.release.card import PARTS, hub_licence
+from cameleer.release.findings import Problem
 from cameleer.release.leaks import is_pickle, leaks
 from cameleer.release.licences import Asks, Check, check, part
-from cameleer.release.verify import BUNDLE, Derive, Problem, opened, verify_bundle
+from cameleer.release.verify import BUNDLE, Derive, opened, verify_bundle
 from cameleer.results.store import STUDY
 
 CARD = "README.md"
@@ -146,8 +148,18 @@ def look(load: Cargo, asks: Asks, accept: Collection[str] = ()) -> Found:
     licence = _licence(card, asks)
     if licence:
         refused += [Problem(CARD, one, "licence") for one in licence.forbidden]
-    facts = {name: file_facts(file) for name, file in load.files.items()}
-    return Found(facts, card, licence, refused, accepted)
+    return Found(_hashed(load.files), card, licence, refused, accepted)
+
+
+def _hashed(files: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
+    """Size and hash of each file."""
+    facts = {}
+    size = sum(file.stat().st_size for file in files.values())
+    with progress("hashing", size, in_bytes=True) as ticker:
+        for name, file in files.items():
+            facts[name] = file_facts(file)
+            ticker.advance(facts[name]["bytes"])
+    return facts
 
 
 def _front(file: Path) -> dict[str, Any]:

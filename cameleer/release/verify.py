@@ -8,10 +8,8 @@ of bundle.json, printed in a paper, holds all of it fast.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
-import math
 import re
 import shutil
 import tarfile
@@ -19,7 +17,7 @@ import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +27,13 @@ from cameleer.core.errors import UserError
 from cameleer.core.files import read_json, sha256_file
 from cameleer.core.jsonl import read_jsonl
 from cameleer.release.bundle_card import bundle_card
+from cameleer.release.findings import Findings, Problem, compare_files, compare_texts, lines
 from cameleer.results.stats import mean_interval
 from cameleer.results.store import STUDY, Cell, read_study
+from cameleer.results.touched import LABELS
 
 BUNDLE, REPORT, CARD = "bundle.json", "report", "README.md"
 FORMAT = 1
-NEAR = 1e-9  # how far apart two machines may be in the same float
-SHOWN = 20  # differences of one page of text that are told one by one
-NUMBER = re.compile(r"[-−+]?\d+(?:[.,]\d+)*")
 BROKEN = (KeyError, TypeError, ValueError, AttributeError, IndexError)
 OF_SAMPLES = ("prompt_tokens", "new_tokens")
 AS_GIVEN = ("dropped_shots", "too_long")
@@ -53,59 +50,6 @@ class Derive:
 
     report: Callable[[Path, Path], object]
     judging: Callable[[Path], dict[str, Any]]
-
-
-@dataclass(frozen=True)
-class Problem:
-    """What is wrong, with the file (as named in the bundle) and the field or line."""
-
-    file: str
-    what: str
-    field: str = ""
-
-    def __str__(self) -> str:
-        return (
-            f"{self.file}: {self.field}: {self.what}" if self.field else f"{self.file}: {self.what}"
-        )
-
-
-@dataclass
-class Findings:
-    """What was checked. numbers: how many were derived and compared; near: by file, how many of
-    them differ by less than NEAR; given: what had to be taken as it is, and why."""
-
-    problems: list[Problem] = field(default_factory=list)
-    files: int = 0
-    numbers: int = 0
-    near: Counter[str] = field(default_factory=Counter)
-    given: list[str] = field(default_factory=list)
-    fingerprint: str = ""
-
-    def compare(self, file: str, said: Any, derived: Any, where: str = "") -> None:
-        """Note every leaf of `derived` of which `said` says something else."""
-        if isinstance(derived, Mapping) and isinstance(said, Mapping):
-            for key in dict.fromkeys([*derived, *said]):
-                inner = f"{where}.{key}" if where else str(key)
-                self.compare(file, said.get(key), derived.get(key), inner)
-        elif isinstance(derived, list) and isinstance(said, list) and len(derived) == len(said):
-            for index, (one, other) in enumerate(zip(said, derived, strict=True)):
-                self.compare(file, one, other, f"{where}.{index}")
-        else:
-            self.numbers += isinstance(derived, int | float)
-            if not same(said, derived):
-                self.problems.append(Problem(file, f"says {said}, re-derived {derived}", where))
-            elif said != derived:
-                self.near[file] += 1
-
-
-def same(said: Any, derived: Any) -> bool:
-    """Whether two values are equal, floats but for what two machines may round otherwise."""
-    numbers = [
-        isinstance(one, int | float) and not isinstance(one, bool) for one in (said, derived)
-    ]
-    if all(numbers):
-        return math.isclose(said, derived, rel_tol=NEAR, abs_tol=NEAR)
-    return bool(said == derived)
 
 
 def verify_bundle(place: Path, derive: Derive, expected: str | None = None) -> Findings:
@@ -235,12 +179,14 @@ def check_numbers(root: Path, derive: Derive) -> Findings:
             _check_stage(found, root, file.parent, derive)
     if (root / STUDY).is_file():
         with _told(found, root, root / STUDY):
-            for cell in read_study(root).cells:
+            study = read_study(root)
+            for cell in study.cells:
                 _check_chain(found, root, cell)
+                _check_searched(found, root, cell, study.touched.get(cell.mixture or ""))
         with _told(found, root, root / STUDY):
             _check_report(found, root, derive)
     with _told(found, root, root / CARD):
-        _compare_texts(found, CARD, _lines(root / CARD), bundle_card(root).split("\n"))
+        compare_texts(found, CARD, lines(root / CARD), bundle_card(root).split("\n"))
     return found
 
 
@@ -282,6 +228,8 @@ def _check_stage(found: Findings, root: Path, folder: Path, derive: Derive) -> N
         found.compare(name, outcome, {key: anew.get(key) for key in outcome}, "outcome")
     elif manifest["kind"] == "mix":
         _check_mixture(found, name, manifest["outcome"])
+    elif manifest["kind"] == "touched":
+        _check_touched(found, root, folder, manifest["outcome"])
 
 
 def stage_fingerprint(manifest: Mapping[str, Any]) -> str:
@@ -302,6 +250,25 @@ def _check_mixture(found: Findings, name: str, outcome: Mapping[str, Any]) -> No
     for source, facts in sources.items():
         where = f"outcome.sources.{source}.share"
         found.compare(name, facts["share"], facts["taken"] / total, where)
+
+
+def _check_touched(found: Findings, root: Path, folder: Path, outcome: Mapping[str, Any]) -> None:
+    """The counts of test items that a mixture holds, from the labels of the items."""
+    name = folder.relative_to(root).as_posix()
+    rows = [row for _, row in read_jsonl(folder / LABELS) if row["touched"]]
+    summary = read_json(folder / "summary.json")
+    for benchmark, said in summary["benchmarks"].items():
+        own = [row for row in rows if row["item"].partition("/")[0] == benchmark]
+        kinds = Counter(row["kind"] for row in own)
+        derived = {
+            "touched": len(own),
+            "answer_seen": sum(bool(row["answer_seen"]) for row in own),
+            "kinds": {kind: kinds[kind] for kind in said["kinds"]},
+        }
+        where = f"benchmarks.{benchmark}"
+        found.compare(f"{name}/summary.json", {key: said[key] for key in derived}, derived, where)
+    found.compare(f"{name}/{MANIFEST}", outcome, summary, "outcome")
+    found.given.append(f"{name}/{LABELS}: which items it holds is found in data that is not here")
 
 
 def _check_evaluation(
@@ -380,6 +347,17 @@ def _check_chain(found: Findings, root: Path, cell: Cell) -> None:
             found.problems.append(Problem(file, about, "config.engine.model"))
 
 
+def _check_searched(found: Findings, root: Path, cell: Cell, touched: Path | None) -> None:
+    """Whether test items were looked for in the cell's own mixture."""
+    if cell.mix is None or touched is None:
+        return
+    searched = read_json(touched / MANIFEST)["inputs"].get("mixture")
+    if searched != read_json(cell.mix / MANIFEST)["fingerprint"]:
+        file = (touched / MANIFEST).relative_to(root).as_posix()
+        about = f"test items were looked for in another mixture than {cell.mix.name}"
+        found.problems.append(Problem(file, about, "inputs.mixture"))
+
+
 def _check_report(found: Findings, root: Path, derive: Derive) -> None:
     """Write the report again, beside links to all that it is written from, and compare."""
     with tempfile.TemporaryDirectory(prefix="cameleer-report-") as temporary:
@@ -394,88 +372,10 @@ def _check_report(found: Findings, root: Path, derive: Derive) -> None:
             elif not (twin / name).is_file():
                 found.problems.append(Problem(name, "is not derived from anything"))
             else:
-                _compare_files(found, name, root / name, twin / name)
+                compare_files(found, name, root / name, twin / name)
 
 
 def _below(root: Path) -> set[str]:
     """The names of a report's files."""
     files = (file for file in (root / REPORT).rglob("*") if file.is_file())
     return {file.relative_to(root).as_posix() for file in files}
-
-
-def _compare_files(found: Findings, name: str, said: Path, derived: Path) -> None:
-    if derived.suffix == ".csv":
-        _compare_tables(found, name, _table(said), _table(derived))
-    elif derived.suffix in (".md", ".html", ".tex", ".svg", ".txt"):
-        _compare_texts(found, name, _lines(said), _lines(derived))
-    elif said.read_bytes() == derived.read_bytes():
-        return
-    elif derived.suffix == ".png":
-        found.given.append(f"{name}: not the picture that this machine draws, as with other fonts")
-    else:
-        found.problems.append(Problem(name, "other bytes than those derived anew"))
-
-
-def _table(path: Path) -> list[list[str]]:
-    with path.open(newline="", encoding="utf-8") as handle:
-        return list(csv.reader(handle))
-
-
-def _lines(path: Path) -> list[str]:
-    return path.read_text(encoding="utf-8").split("\n")
-
-
-def _compare_tables(
-    found: Findings, name: str, said: list[list[str]], derived: list[list[str]]
-) -> None:
-    if list(map(len, said)) != list(map(len, derived)) or said[:1] != derived[:1]:
-        about = f"{len(said)} rows, re-derived {len(derived)}, or other columns"
-        found.problems.append(Problem(name, about))
-        return
-    head = said[0] if said else []
-    for line, (row, anew) in enumerate(zip(said[1:], derived[1:], strict=True), 2):
-        for column, one, other in zip(head, row, anew, strict=True):
-            numbers = _float(one), _float(other)
-            found.numbers += numbers[1] is not None
-            if one == other:
-                continue
-            if None not in numbers and same(*numbers):
-                found.near[name] += 1
-            else:
-                about = f"says {one or 'nothing'}, re-derived {other or 'nothing'}"
-                found.problems.append(Problem(name, about, f"line {line}, '{column}'"))
-
-
-def _float(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None
-
-
-def _compare_texts(found: Findings, name: str, said: list[str], derived: list[str]) -> None:
-    """Line by line; of a line that differs the first number, or word, that does."""
-    if len(said) != len(derived):
-        about = f"{len(said)} lines, re-derived {len(derived)}"
-        found.problems.append(Problem(name, about))
-        return
-    different = 0
-    for line, (one, other) in enumerate(zip(said, derived, strict=True), 1):
-        found.numbers += len(NUMBER.findall(other))
-        if one == other:
-            continue
-        different += 1
-        if different <= SHOWN:
-            about = "says {}, re-derived {}".format(*_first_difference(one, other))
-            found.problems.append(Problem(name, about, f"line {line}"))
-    if different > SHOWN:
-        found.problems.append(Problem(name, f"{different - SHOWN} more lines differ"))
-
-
-def _first_difference(one: str, other: str) -> tuple[str, str]:
-    """The first numbers, else words, in which two lines differ."""
-    for pattern in (NUMBER, re.compile(r"\S+")):
-        for pair in zip(pattern.findall(one), pattern.findall(other), strict=False):
-            if pair[0] != pair[1]:
-                return repr(pair[0][:80]), repr(pair[1][:80])
-    return f"{len(one)} characters", f"{len(other)}"

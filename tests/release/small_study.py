@@ -106,9 +106,31 @@ def trained(folder: Path, data: str) -> Stage:
     return stage
 
 
+def searched(folder: Path, mixture: str) -> Stage:
+    """Which items of gsm a mixture holds: seven of them."""
+
+    def work(partial: Path) -> dict[str, Any]:
+        found = {"touched": True, "kind": "exact", "answer_seen": False}
+        rows = [
+            {"item": f"gsm/{row}", **(found if row < 7 else {"touched": False})}
+            for row in range(40)
+        ]
+        write_jsonl(partial / "labels.jsonl", rows)
+        (partial / "matches.html").write_text("what the data says")
+        counts = {"items": 40, "touched": 7, "answer_seen": 0, "kinds": {"exact": 7, "near": 0}}
+        summary = {"benchmarks": {"gsm": counts}}
+        write_json(partial / "summary.json", summary)
+        return summary
+
+    stage = Stage("touched", folder, {"benchmarks": ["gsm"]}, {"mixture": mixture})
+    stage.run(work)
+    return stage
+
+
 def build(root: Path) -> Path:
     """A base and one model tuned from it, on two benchmarks; every number follows from samples."""
     mix = mixed(root / "mix/m")
+    searched(root / "touched/m", mix.fingerprint)
     model = trained(root / "train/m", mix.fingerprint)
     evals: dict[str, dict[str, str]] = {"base": {}, "m": {}}
     for seed, (name, mark) in enumerate((("base", "2" * 64), ("m", model.fingerprint))):
@@ -124,7 +146,9 @@ def build(root: Path) -> Path:
     study = {
         "name": "camels",
         "bases": [{"name": "smollm2-135m-instruct", "about": "a small model."}],
-        "mixtures": [{"name": "m", "sources": {"dolly": 3, "code_alpaca": 1}}],
+        "mixtures": [
+            {"name": "m", "sources": {"dolly": 3, "code_alpaca": 1}, "touched": "touched/m"}
+        ],
         "benchmarks": [MMLU, GSM],
         "cells": cells,
     }

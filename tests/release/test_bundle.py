@@ -55,7 +55,8 @@ def edit(file: Path, old: str, new: str) -> None:
 
 def test_a_bundle_holds_all_but_weights_and_data_and_verifies(made: Path) -> None:
     index = read_json(made / "bundle.json")
-    assert set(index["left_out"]) == {"mix/m/conversations.jsonl", "train/m/model.safetensors"}
+    data = {"mix/m/conversations.jsonl", "touched/m/matches.html"}
+    assert set(index["left_out"]) == {*data, "train/m/model.safetensors"}
     weights = index["left_out"]["train/m/model.safetensors"]
     assert (weights["bytes"], weights["why"]) == (700, "weights")
     there = {path.relative_to(made).as_posix() for path in made.rglob("*") if path.is_file()}
@@ -200,6 +201,18 @@ def test_a_link_is_no_file_of_a_bundle(bundle: Path, tmp_path: Path) -> None:
         ("eval/m-gsm/samples.jsonl", "{", "", "eval/m-gsm/samples.jsonl: line 1: broken JSON"),
         ("study.json", '"eval/m-gsm"', '"eval/base-gsm"', "answers of another model"),
         ("study.json", '"cells"', '"sells"', "study.json: cells: is missing"),
+        (
+            "touched/m/labels.jsonl",
+            '"touched": true',
+            '"touched": false',
+            "touched/m/summary.json: benchmarks.gsm.touched: says 7, re-derived 6",
+        ),
+        (
+            "touched/m/manifest.json",
+            '"mixture": "',
+            '"mixture": "f',
+            "test items were looked for in another mixture than m",
+        ),
         ("eval/m-gsm/scores.json", '"macro"', '"mac"', "cannot be read: KeyError: 'macro'"),
     ],
 )
@@ -217,7 +230,7 @@ def test_a_tar_has_the_same_bytes_each_time_and_verifies(small_study: Path, tmp_
         out.parent.mkdir()
         marks = make_bundle(small_study, out, bundling.derive(), weights=True)
     assert first.read_bytes() == second.read_bytes()
-    assert list(marks.left_out) == ["mix/m/conversations.jsonl"]
+    assert list(marks.left_out) == ["mix/m/conversations.jsonl", "touched/m/matches.html"]
     assert list(tmp_path.glob("*/.*")) == []
     found = verify_bundle(first, bundling.derive(), marks.fingerprint)
     assert not found.problems
