@@ -109,7 +109,7 @@ def test_a_difference_leads_to_the_items_that_flip(
 ) -> None:
     start = opened(report.as_uri(), **LOOKS[look])
     start.click('a[href*="second=code"][href*="mmlu"]')
-    start.wait_for_selector("article")
+    start.wait_for_url("**/items/**")
     address = start.url
     page = opened(address, **LOOKS[look])
     page.screenshot(path=screenshots / f"items-{look}.png", full_page=True)
@@ -133,6 +133,7 @@ def test_an_answer_leads_to_its_item(report: Path, opened: Open) -> None:
     link = page.locator("#items h4 a").last
     key = link.inner_text()
     link.click()
+    page.wait_for_url("**/items/**")
     box = page.locator(f'article:has(a:text-is("{key}"))').bounding_box()
     assert 0 <= box["y"] < 900
 
