@@ -16,7 +16,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from cameleer.results.effects import Tuned, _Design
+from cameleer.results.effects import DesignMatrix, Tuned
 from cameleer.results.stats import Layout, half_width, smallest_effect, t_quantile
 
 POWER, LEVEL = 0.8, 0.05
@@ -105,7 +105,9 @@ def effects(mixtures: Mapping[str, Mapping[str, float]]) -> dict[str, Contrast]:
 
     Raises UserError where they tell none, as `effects.attribute` does.
     """
-    design = _Design.of([Tuned(name, held, {}) for name, held in mixtures.items()], {}, "amount")
+    design = DesignMatrix.of(
+        [Tuned(name, held, {}) for name, held in mixtures.items()], {}, "amount"
+    )
     spare = len(design.amounts) - design.rank
     found = {}
     each = zip(design.sources, design.solve[1:].tolist(), design.told, strict=True)

@@ -119,7 +119,7 @@ def attribute(
     others, and left out. Raises UserError where none is told, or the runs are not over the same
     items.
     """
-    layout = _Design.of(tuned, untuned, by)
+    layout = DesignMatrix.of(tuned, untuned, by)
     runs = [*([untuned] if layout.with_base and untuned else []), *(one.run for one in tuned)]
     names = list(tuned[0].run)
     every = [[name] for name in names] + ([names] if len(names) > 1 else [])
@@ -154,7 +154,7 @@ def least_squares(amounts: Any) -> tuple[Any, Any]:
 
 
 @dataclass(frozen=True)
-class _Design:
+class DesignMatrix:
     """amounts: [runs, sources] in 0..1, the base first if `with_base`; groups: [runs] the number of
     each run's mixture, -1 for the base; mixtures: their names; solve, told: of `least_squares`."""
 
@@ -167,7 +167,7 @@ class _Design:
     with_base: bool
 
     @classmethod
-    def of(cls, tuned: Sequence[Tuned], untuned: Run | None, by: By) -> _Design:
+    def of(cls, tuned: Sequence[Tuned], untuned: Run | None, by: By) -> DesignMatrix:
         sources = tuple(dict.fromkeys(name for one in tuned for name in one.amounts))
         table = np.array([[one.amounts.get(name, 0.0) for name in sources] for one in tuned])
         if not sources or not (table.max(axis=0) > 0).all():
@@ -245,7 +245,7 @@ class _Fit:
     their layout; means: [runs]; luck: (variance of u, its degrees of freedom), or None where
     nothing tells it; seeds: (mean square between runs of one mixture, degrees of freedom)."""
 
-    design: _Design
+    design: DesignMatrix
     tables: Sequence[tuple[Any, Any]]
     means: Any
     seeds: tuple[float, int]
@@ -253,7 +253,9 @@ class _Fit:
     level: float
 
     @classmethod
-    def of(cls, design: _Design, runs: Sequence[Run], names: Sequence[str], level: float) -> _Fit:
+    def of(
+        cls, design: DesignMatrix, runs: Sequence[Run], names: Sequence[str], level: float
+    ) -> _Fit:
         tables = [_table(runs, name) for name in names]
         means = np.mean([[layout.mean(row) for row in table] for table, layout in tables], axis=0)
         fit = cls(design, tables, means, _between(means, design.groups), None, level)
