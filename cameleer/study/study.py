@@ -23,6 +23,7 @@ from cameleer.core.config import Config, load_config
 from cameleer.core.errors import UserError, unknown
 from cameleer.data.miniature import Miniature
 from cameleer.data.mix.config import MixConfig
+from cameleer.data.source import source_named
 from cameleer.engines.registry import DEFAULT, Chosen, choose, engine_named, engine_of
 from cameleer.evals.asking import EvalSpec
 from cameleer.evals.benchmark import benchmark_named
@@ -228,6 +229,19 @@ class ExecutorSpec(Config):
         return self
 
 
+def _sources_known(mixture: MixConfig) -> MixConfig:
+    """An unknown source is told here, where file and line of the field are known."""
+    for index, part in enumerate(mixture.parts):
+        try:
+            if part.source is not None:
+                source_named(part.source)
+        except UserError as error:
+            about = PydanticCustomError("source", "{said}", {"said": str(error)})
+            wrong = InitErrorDetails(type=about, loc=("parts", index, "source"), input=part.source)
+            raise ValidationError.from_exception_data("mixture", [wrong]) from None
+    return mixture
+
+
 class Study(Config):
     """A study: every base as it is, and tuned on every mixture with every seed, on all benchmarks.
 
@@ -258,7 +272,9 @@ class Study(Config):
     miniature: Miniature | None = None
     bases: list[Base] = Field(min_length=1)
     design: Design | None = None
-    mixtures: list[MixConfig] = Field(default_factory=list, validate_default=True)
+    mixtures: list[Annotated[MixConfig, AfterValidator(_sources_known)]] = Field(
+        default_factory=list, validate_default=True
+    )
     methods: list[Method] = Field(default_factory=list)
     seeds: list[int] = Field(default=[42], min_length=1)
     references: list[Reference] = Field(default_factory=list)

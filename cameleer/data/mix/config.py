@@ -13,7 +13,6 @@ from cameleer.chat.render import Rule
 from cameleer.core.config import Config, load_config
 from cameleer.core.errors import UserError, unknown
 from cameleer.data.mix.filters import Filters
-from cameleer.data.source import source_named
 
 NAMED = Path(__file__).parent / "named"
 Unit = Literal["examples", "tokens"]
@@ -62,17 +61,6 @@ class Part(Config):
         file = value.get("file") or (mix if isinstance(mix, str) else None)
         stem = Path(file).stem if isinstance(file, str | Path) else None
         return {**value, "name": value.get("source") or inline or stem or "part"}
-
-    @field_validator("source")
-    @classmethod
-    def _there(cls, name: str | None) -> str | None:
-        """An unknown source is told here, where file and line of the field are known."""
-        try:
-            if name is not None:
-                source_named(name)
-        except UserError as error:
-            raise ValueError(str(error)) from None
-        return name
 
     @field_validator("mix", mode="before")
     @classmethod
