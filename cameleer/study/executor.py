@@ -132,7 +132,7 @@ class Course:
         if end.why is None:
             one.state = "done"
         elif end.killed and one.tries <= self.retries:
-            warn(f"{one.task.name}: {end.why}; it is tried again")
+            warn(f"{one.task.name} is tried again: {end.why}")
             one.state = "waiting"
         else:
             for line in last_lines(one.log):

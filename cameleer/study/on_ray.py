@@ -20,6 +20,8 @@ import cameleer
 from cameleer.core.cluster import ray_at
 from cameleer.core.console import note
 from cameleer.core.errors import UserError
+from cameleer.evals.benchmark import benchmark_named
+from cameleer.evals.consent import told
 from cameleer.model.devices import threads_and_gpus
 from cameleer.study.apart import End, Job, Place, asked_apart, run_apart
 from cameleer.study.executor import LOGS
@@ -154,10 +156,11 @@ def require_seen(folder: Path, seen: Sequence[Path]) -> str:
 def cluster(grid: Grid) -> OnRay:
     """The executor of the cluster that the study names, all of whose nodes have been asked.
 
-    Raises UserError where there is none, where a node does not see what it must, has another
-    Cameleer, or where no node has the cores and GPUs that one task wants.
+    Raises UserError where there is none, where nobody allowed it to run code, where a node does not
+    see what it must or has another Cameleer, or where none has the cores and GPUs of one task.
     """
     study = grid.study
+    _require_word_on_code(study)
     ray = ray_at(study.executor.address, FIELD, log_to_driver=False)
     try:
         nodes = [node for node in ray.nodes() if node["Alive"]]
@@ -173,9 +176,23 @@ def cluster(grid: Grid) -> OnRay:
         ray.shutdown()
         raise
     note(f"Ray: {len(nodes)} nodes, {share.cores} cores and {share.gpus} GPUs for each task")
-    told = {name: value for name, value in os.environ.items() if name.startswith(ENVIRONMENT)}
-    place = Place(Path(), share.threads, None, Path.cwd(), told, LEASE)
+    goes = {name: value for name, value in os.environ.items() if name.startswith(ENVIRONMENT)}
+    place = Place(Path(), share.threads, None, Path.cwd(), goes, LEASE)
     return OnRay(ray, share, place, [grid.folder / LOGS, *_read(grid)], study.executor.workers)
+
+
+def _require_word_on_code(study: Study) -> None:
+    """UserError if nodes would run what models wrote, and nobody has said that they may: here the
+    user was asked about the sandbox of this machine alone."""
+    named = [benchmark_named(spec.benchmark) for spec in study.benchmarks]
+    coded = sorted({one.name for one in named if getattr(one.module, "RUNS_CODE", False)})
+    if coded and not told(None, study.allow_code_execution):
+        raise UserError(
+            f"{', '.join(coded)} runs code that a model wrote, in sandboxes of nodes that may be "
+            "weaker than here",
+            field="allow_code_execution",
+            hint="set it to true if that is enough, or leave it out",
+        )
 
 
 def _read(grid: Grid) -> list[Path]:

@@ -102,6 +102,16 @@ def test_a_task_that_no_node_has_room_for() -> None:
         on_ray._share(study(threads=2, executor={"kind": "ray", "gpus_per_stage": 4}), [node(8, 2)])
 
 
+def test_nodes_run_code_of_models_only_if_that_was_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CAMELEER_ALLOW_CODE", raising=False)
+    coded = ["mmlu:0-shot", "codex_humaneval:pass@1"]
+    on_ray._require_word_on_code(study())
+    on_ray._require_word_on_code(study(benchmarks=coded, allow_code_execution=True))
+    for said in (None, False):
+        with pytest.raises(UserError, match="'allow_code_execution': codex_humaneval runs code"):
+            on_ray._require_word_on_code(study(benchmarks=coded, allow_code_execution=said))
+
+
 def test_a_node_must_see_the_study(tmp_path: Path) -> None:
     (tmp_path / "here").touch()
     seen = (Path("here"), tmp_path)
