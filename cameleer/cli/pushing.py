@@ -32,6 +32,10 @@ def push(
         list[str] | None,
         typer.Option(help="A file in which you looked at what was found; again for more."),
     ] = None,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(help="A file or folder that is not sent; again for more."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Show what would be sent to a hub and what stands against it; with --yes, send it.
@@ -46,7 +50,7 @@ def push(
     from cameleer.release.push import cargo, hub, look, require_name, send
 
     require_name(repo)
-    with cargo(place, derive()) as load:
+    with cargo(place, derive(), without or ()) as load:
         kind = type or load.kind
         found = look(load, asks, accept or ())
         api = hub() if yes and not found.refused else None
@@ -56,7 +60,7 @@ def push(
             _tell(load, found, f"{kind} {repo}, {'public' if public else 'private'}")
         if found.refused:
             about = f"{len(found.refused)} things stand against it, first {found.refused[0]}"
-            hint = "nothing was sent; mend it, or look and give --accept FILE for what is no secret"
+            hint = "nothing was sent; mend it, leave it out with --without, or look and --accept it"
             raise UserError(about, file=place, hint=hint)
         if api is None:
             note(f"dry run: nothing was sent; --yes sends {len(load.files)} files to {repo}")
@@ -71,7 +75,7 @@ def _facts(load: Cargo, found: Found, repo: str, kind: str) -> dict[str, Any]:
         "repository": repo,
         "type": kind,
         "files": found.facts,
-        "hidden": load.hidden,
+        "staying": load.staying,
         "card": found.card,
         "licence_problems": licence.problems if licence else None,
         "refused": [str(one) for one in found.refused],
@@ -84,8 +88,8 @@ def _tell(load: Cargo, found: Found, where: str) -> None:
     table(where, ["file", "bytes", "sha256"], rows)
     size = sum(one["bytes"] for one in found.facts.values())
     note(f"{len(rows)} files, {size:,} bytes")
-    if load.hidden:
-        note(f"hidden files stay: {', '.join(load.hidden)}")
+    if load.staying:
+        note(f"not sent: {', '.join(load.staying)}")
     for name in ("license", "license_name", "base_model", "datasets"):
         if name in found.card:
             note(f"card: {name}: {found.card[name]}")

@@ -37,13 +37,13 @@ Kind = Literal["model", "dataset"]
 @dataclass(frozen=True)
 class Cargo:
     """What is to leave. files: by their names in the repository; inside: the files that are looked
-    at, those of a bundle's tar one by one; hidden: files that stay; problems: what is wrong with
-    it as a whole."""
+    at, those of a bundle's tar one by one; staying: files that are not sent, hidden ones among
+    them; problems: what is wrong with it as a whole."""
 
     kind: Kind
     files: dict[str, Path]
     inside: dict[str, Path]
-    hidden: list[str]
+    staying: list[str]
     problems: list[Problem]
 
 
@@ -77,15 +77,18 @@ class Hub(Protocol):
 
 
 @contextmanager
-def cargo(place: Path, derive: Derive) -> Iterator[Cargo]:
+def cargo(place: Path, derive: Derive, without: Collection[str] = ()) -> Iterator[Cargo]:
     """What a folder or a bundle holds for a hub. A bundle leaves as one tar beside its card.
 
-    Raises UserError for a folder that is none of both, or whose files were changed since they were
-    made.
+    without: files or folders of a folder that stay. Raises UserError for a folder that is none of
+    both, or whose files were changed since they were made.
     """
     if not (place.is_file() or (place / BUNDLE).is_file()):
-        yield _folder(place)
+        yield _folder(place, without)
         return
+    if without:
+        hint = "make it again without them"
+        raise UserError("a bundle leaves whole, or not", field="--without", hint=hint)
     with opened(place) as root, tempfile.TemporaryDirectory(prefix="cameleer-push-") as made:
         problems = verify_bundle(root, derive).problems
         tar = place if place.is_file() else Path(made) / f"{place.resolve().name}.tar"
@@ -96,7 +99,7 @@ def cargo(place: Path, derive: Derive) -> Iterator[Cargo]:
         yield Cargo("dataset", card | {tar.name: tar}, inside, [], problems)
 
 
-def _folder(place: Path) -> Cargo:
+def _folder(place: Path, without: Collection[str]) -> Cargo:
     if not place.is_dir():
         raise UserError("no such folder or bundle", file=place, hint="check the path")
     if (place / STUDY).is_file():
@@ -108,11 +111,17 @@ def _folder(place: Path) -> Cargo:
     kind = manifest.get("kind") if isinstance(manifest, dict) else None
     if kind:
         require_unchanged(place, weights=True)
-    files, hidden = _files(place)
+    files, staying = _files(place)
+    for name in without:
+        below = [one for one in files if Path(one).is_relative_to(name)]
+        if not below:
+            raise UserError(f"'{name}' is no file or folder of it", field="--without")
+        staying += below
+    files = {name: file for name, file in files.items() if name not in staying}
     if not files:
         raise UserError("holds no files", file=place)
     data = kind in ("mix", "eval", "judge", "miniature")
-    return Cargo("dataset" if data else "model", files, files, hidden, [])
+    return Cargo("dataset" if data else "model", files, files, staying, [])
 
 
 def _files(root: Path) -> tuple[dict[str, Path], list[str]]:

@@ -66,7 +66,7 @@ def test_a_dry_run_lists_and_sends_nothing(model: Path, run_release: Run) -> Non
     for name in ("README.md", "config.json", "manifest.json", "model.safetensors"):
         assert name in out
         assert sha256_file(model / name) in out
-    assert "hidden files stay: .cache/x" in err
+    assert "not sent: .cache/x" in err
     assert "card: license: cc-by-sa-3.0" in err
     assert "base and data ask: share-alike, attribution; 0 doubts" in err
     assert "dry run: nothing was sent; --yes sends 4 files to me/camel" in err
@@ -97,6 +97,20 @@ def test_secrets_and_names_are_found(model: Path, name: str, text: str, told: st
     assert found.startswith(f"{name}: line")
     assert told in found
     assert against(model, name) == []
+
+
+def test_a_file_or_folder_can_stay(model: Path, run_release: Run) -> None:
+    """As the adapter of a run, which names the base's path."""
+    (model / "adapter").mkdir()
+    (model / "adapter" / "adapter_config.json").write_text('{"base": "/home/anna/llama"}')
+    assert len(against(model)) == 1
+    given = ("push", str(model), "me/x")
+    code, out, err = run_release(*given, "--without", "adapter")
+    assert code == 0, err
+    assert "not sent: .cache/x, adapter/adapter_config.json" in err
+    assert "adapter_config" not in out
+    code, _, err = run_release(*given, "--without", "adap")
+    assert (code, "'adap' is no file or folder of it" in err) == (2, True)
 
 
 def test_a_secret_of_the_environment_is_found(tmp_path: Path) -> None:
@@ -196,6 +210,8 @@ def test_a_bundle_leaves_as_one_tar_beside_its_card(tmp_path: Path, run_release:
         assert (load.kind, load.problems) == ("dataset", [])
         with tarfile.open(load.files["small.tar"]) as tar:
             assert "small/gsm/samples.jsonl" in tar.getnames()
+    code, _, err = run_release("push", str(made), "me/small", "--without", "gsm")
+    assert (code, "a bundle leaves whole, or not" in err) == (2, True)
     samples = made / "gsm/samples.jsonl"
     samples.write_text(samples.read_text().replace('"score": 1.0', '"score": 0.0'))
     code, _, err = run_release("push", str(made), "me/small")
