@@ -64,9 +64,9 @@ class Course:
         """make: the executor, which is made when there is something to do; retries: further tries
         of a task whose process was killed; show: is given all states every second."""
         self.make, self.retries, self.show = make, retries, show
+        logs = folder.absolute() / LOGS
         self.states = {
-            task.name: State(task, folder / LOGS / f"{task.name.replace(' ', '--')}.log")
-            for task in tasks
+            task.name: State(task, logs / f"{task.name.replace(' ', '--')}.log") for task in tasks
         }
         self.failed: Failed = {}
         self.warned: Counter[Path] = Counter()
@@ -138,7 +138,7 @@ class Course:
             for line in last_lines(one.log):
                 note(f"  {line}")
             self._fail(one, end.why)
-            note(f"  all of it: {one.log.resolve()}")
+            note(f"  all of it: {one.log}")
 
     def _fail(self, one: State, why: str) -> None:
         one.state = "failed"
