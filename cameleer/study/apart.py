@@ -57,8 +57,7 @@ class Place:
     log: its log; threads: that it computes with, None leaves that to torch; gpus: what it sees of
     them, as CUDA_VISIBLE_DEVICES has it, None leaves that as it is; folder: where the command was
     given, as paths are relative to that; environment: variables to set. patience: seconds to wait
-    for a lock that whoever was at work before may hold yet, None as long as elsewhere. preload:
-    modules that processes of this one find loaded already.
+    for a lock that a process of a run that was just killed may hold yet. preload: modules that processes of this one find loaded already.
     """
 
     log: Path
@@ -66,7 +65,7 @@ class Place:
     gpus: str | None = None
     folder: Path = field(default_factory=Path.cwd)
     environment: dict[str, str] = field(default_factory=dict)
-    patience: float | None = None
+    patience: float = 30.0
     preload: tuple[str, ...] = HEAVY
 
     @property
@@ -170,8 +169,7 @@ def _do(job: Job, place: Place, tell: Connection) -> None:
             os.environ["CUDA_VISIBLE_DEVICES"] = place.gpus
         if place.threads is not None:
             compute_with(place.threads)
-        if place.patience is not None:
-            be_patient(place.patience)
+        be_patient(place.patience)
         Beat(place.beat).start()
         job.function(*job.given)
         end = End()
