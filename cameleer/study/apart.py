@@ -57,7 +57,8 @@ class Place:
     log: its log; threads: that it computes with, None leaves that to torch; gpus: what it sees of
     them, as CUDA_VISIBLE_DEVICES has it, None leaves that as it is; folder: where the command was
     given, as paths are relative to that; environment: variables to set. patience: seconds to wait
-    for a lock that a process of a run that was just killed may hold yet. preload: modules that processes of this one find loaded already.
+    for a lock that a process of a run that was just killed may hold yet. preload: modules that
+    processes of this one find loaded already.
     """
 
     log: Path
