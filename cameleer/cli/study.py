@@ -56,10 +56,10 @@ def study_plan(
     Example: `cameleer study plan studies/quickstart.yaml --hardware h100-80g --price 2.5`
     """
     from cameleer.results.detectable import Assumed
-    from cameleer.study.plan_page import show_plan
-    from cameleer.study.planned import StudyPlan
+    from cameleer.study.plan.page import show_plan
+    from cameleer.study.plan.planned import StudyPlan
+    from cameleer.study.plan.trainings import found_model
     from cameleer.study.status import grid_of
-    from cameleer.study.trainings import found_model
 
     read, folder = _study(file, overrides, output)
     grid = grid_of(read, folder, found_model)
@@ -101,7 +101,7 @@ def study_status(
 
     Example: `cameleer study status studies/quickstart.yaml`
     """
-    from cameleer.study import board
+    from cameleer.study.execute import board
     from cameleer.study.status import status
 
     read, folder = _study(file, overrides, output)

@@ -13,14 +13,14 @@ from cameleer.data.miniature import make
 from cameleer.data.mix.build import build
 from cameleer.model.load import load_tokenizer
 from cameleer.report.page import write_report
-from cameleer.study.board import Board
-from cameleer.study.executor import Course, Executor
+from cameleer.study.execute.board import Board
+from cameleer.study.execute.executor import Course, Executor
+from cameleer.study.execute.guard import Guard
+from cameleer.study.execute.local import this_machine
+from cameleer.study.execute.tasks import tasks_of
 from cameleer.study.grid import Failed, Grid, data_stage
-from cameleer.study.guard import Guard
 from cameleer.study.judging import cases, judging_of
-from cameleer.study.local import this_machine
 from cameleer.study.study import Study
-from cameleer.study.tasks import tasks_of
 from cameleer.study.touching import touch
 
 
@@ -71,7 +71,7 @@ def _run_tasks(grid: Grid, guard: Guard) -> tuple[Failed, Failed]:
 def executor_of(grid: Grid) -> Executor:
     """Where the study says that its tasks run."""
     if grid.study.executor.kind == "ray":
-        from cameleer.study.on_ray import cluster
+        from cameleer.study.execute.on_ray import cluster
 
         return cluster(grid)
     return this_machine(grid.study)

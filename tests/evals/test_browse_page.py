@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from cameleer.evals.browse import compare as compared
-from cameleer.evals.browse import entries_of, read, twin_entries, write_page
+from cameleer.evals.browse import entries_of, read, twin_entries
+from cameleer.results.items_page import write_page
 from cameleer.results.store import Evaluation
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("browser")]

@@ -10,15 +10,15 @@ import pytest
 from cameleer.core.artifact import Stage
 from cameleer.core.errors import UserError
 from cameleer.core.files import write_json
-from cameleer.study.apart import Job
 from cameleer.study.budget import Budget, Cost, shown
-from cameleer.study.guard import Guard
-from cameleer.study.planned import StudyPlan
+from cameleer.study.execute.apart import Job
+from cameleer.study.execute.guard import Guard
+from cameleer.study.execute.tasks import Task, tasks_of
+from cameleer.study.plan.planned import StudyPlan
+from cameleer.study.plan.spent import took
 from cameleer.study.run import run_study
-from cameleer.study.spent import took
 from cameleer.study.status import grid_of
 from cameleer.study.study import load_study
-from cameleer.study.tasks import Task, tasks_of
 from cameleer.train.hardware import HARDWARE
 from tests.engines.api_server import ApiServer, api_server, refuse
 
@@ -62,7 +62,7 @@ def test_what_is_over() -> None:
 @pytest.fixture(autouse=True)
 def known_hardware(monkeypatch: pytest.MonkeyPatch) -> None:
     """Plans for a processor whose speed is written down, not measured."""
-    monkeypatch.setattr("cameleer.study.planned.hardware_named", lambda _: HARDWARE["cpu"])
+    monkeypatch.setattr("cameleer.study.plan.planned.hardware_named", lambda _: HARDWARE["cpu"])
 
 
 def finish(stage: Stage, seconds: float) -> None:

@@ -11,8 +11,8 @@ import pytest
 
 from cameleer.core.errors import UserError
 from cameleer.results.judgements import read_judgements
-from cameleer.study.asked import LIKELY
-from cameleer.study.planned import StudyPlan
+from cameleer.study.plan.asked import LIKELY
+from cameleer.study.plan.planned import StudyPlan
 from cameleer.study.run import run_study
 from cameleer.study.status import grid_of, status
 from cameleer.study.study import load_study

@@ -17,8 +17,8 @@ import pytest
 
 from cameleer.core.errors import UserError
 from cameleer.results.same import compare
-from cameleer.study.board import board_now
-from cameleer.study.planned import StudyPlan
+from cameleer.study.execute.board import board_now
+from cameleer.study.plan.planned import StudyPlan
 from cameleer.study.run import run_study
 from cameleer.study.status import grid_of, status
 from cameleer.study.study import load_study

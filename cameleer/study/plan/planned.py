@@ -13,16 +13,16 @@ from typing import Any
 
 from cameleer.evals.benchmark import benchmark_named
 from cameleer.results.detectable import Assumed
-from cameleer.study.answering import Answering
-from cameleer.study.asked import Asked
 from cameleer.study.budget import Cost, total
-from cameleer.study.comparisons import comparisons
 from cameleer.study.grid import Grid
-from cameleer.study.material import COUNTED, materials
-from cameleer.study.piece import Machine, Piece
+from cameleer.study.plan.answering import Answering
+from cameleer.study.plan.asked import Asked
+from cameleer.study.plan.comparisons import comparisons
+from cameleer.study.plan.material import COUNTED, materials
+from cameleer.study.plan.piece import Machine, Piece
+from cameleer.study.plan.trainings import way_name, ways_of
 from cameleer.study.status import states
 from cameleer.study.study import label_of
-from cameleer.study.trainings import way_name, ways_of
 from cameleer.train.hardware import GIB, hardware_named
 
 Row = dict[str, Any]

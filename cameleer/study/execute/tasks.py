@@ -16,7 +16,7 @@ from cameleer.core.artifact import require_unchanged
 from cameleer.engines.engine import Engine
 from cameleer.evals.benchmark import benchmark_named
 from cameleer.evals.judge.run import judge_pairs
-from cameleer.study.apart import Job
+from cameleer.study.execute.apart import Job
 from cameleer.study.grid import Grid, Work
 from cameleer.study.judging import Case, cases, judging_of
 from cameleer.train.config import TrainConfig

@@ -24,7 +24,7 @@ from cameleer.core.artifact import only_worker
 from cameleer.core.console import err, note
 from cameleer.core.errors import UserError
 from cameleer.core.files import read_json, write_passing
-from cameleer.study.executor import LOGS, State
+from cameleer.study.execute.executor import LOGS, State
 
 Row = dict[str, Any]
 BOARD = "board.json"

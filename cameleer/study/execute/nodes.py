@@ -12,8 +12,8 @@ from cameleer.core.errors import UserError
 from cameleer.evals.benchmark import benchmark_named
 from cameleer.evals.consent import told
 from cameleer.model.devices import threads_and_gpus
-from cameleer.study.apart import asked_apart
-from cameleer.study.local import Share
+from cameleer.study.execute.apart import asked_apart
+from cameleer.study.execute.local import Share
 from cameleer.study.study import Study
 
 FIELD = "executor.address"

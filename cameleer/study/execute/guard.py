@@ -15,12 +15,12 @@ from typing import Any
 from cameleer.core.errors import UserError
 from cameleer.engines.server import Limits
 from cameleer.evals.judge.run import Judging
-from cameleer.study.apart import Job
 from cameleer.study.budget import Budget, Cost, shown, total
+from cameleer.study.execute.apart import Job
+from cameleer.study.execute.tasks import Task
 from cameleer.study.grid import Grid, Work
-from cameleer.study.piece import Piece
-from cameleer.study.planned import StudyPlan
-from cameleer.study.tasks import Task
+from cameleer.study.plan.piece import Piece
+from cameleer.study.plan.planned import StudyPlan
 
 CAPPED = {"max_requests": "requests", "max_dollars": "dollars"}
 LARGER = "give it more, and the same command goes on from here; what is done stays"

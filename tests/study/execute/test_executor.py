@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from cameleer.core.errors import UserError
-from cameleer.study import apart
-from cameleer.study import local as here
-from cameleer.study.apart import Apart, End, Job, Place, last_lines
-from cameleer.study.executor import Course, State
-from cameleer.study.local import Local, Machine, Share
+from cameleer.study.execute import apart
+from cameleer.study.execute import local as here
+from cameleer.study.execute.apart import Apart, End, Job, Place, last_lines
+from cameleer.study.execute.executor import Course, State
+from cameleer.study.execute.local import Local, Machine, Share
+from cameleer.study.execute.tasks import Task
 from cameleer.study.study import Study
-from cameleer.study.tasks import Task
 
 MACHINE = Machine(cores=2, gpus=(), memory=8.0)
 MEET = """

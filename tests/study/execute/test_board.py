@@ -10,10 +10,10 @@ from rich.console import Console
 
 from cameleer.core.artifact import only_worker
 from cameleer.core.errors import UserError
-from cameleer.study import board
-from cameleer.study.board import Board, board_now, drawn, progress_of, rows_of
-from cameleer.study.executor import State
-from cameleer.study.tasks import Task
+from cameleer.study.execute import board
+from cameleer.study.execute.board import Board, board_now, drawn, progress_of, rows_of
+from cameleer.study.execute.executor import State
+from cameleer.study.execute.tasks import Task
 
 BEAT = {
     "pid": 7,

@@ -18,8 +18,8 @@ from cameleer.results.detectable import (
     halved,
     holm_strictest,
 )
-from cameleer.study.asked import Asked
-from cameleer.study.material import Material
+from cameleer.study.plan.asked import Asked
+from cameleer.study.plan.material import Material
 from cameleer.study.study import Study
 
 Row = dict[str, Any]

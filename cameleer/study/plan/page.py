@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from cameleer.core.console import note, out, table, warn
-from cameleer.study.answering import ESTIMATED
-from cameleer.study.asked import LIKELY
 from cameleer.study.budget import shown
-from cameleer.study.material import COUNTED
+from cameleer.study.plan.answering import ESTIMATED
+from cameleer.study.plan.asked import LIKELY
+from cameleer.study.plan.material import COUNTED
 
 Row = dict[str, Any]
 COSTS = ("hours", "gpu_hours", "dollars", "requests")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from cameleer.core.console import note, warn
-from cameleer.study.apart import asked_apart
-from cameleer.study.tasks import Task
+from cameleer.study.execute.apart import asked_apart
+from cameleer.study.execute.tasks import Task
 from cameleer.train.config import TrainConfig
 
 GIB = 2**30

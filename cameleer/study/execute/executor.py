@@ -1,7 +1,7 @@
 """What runs a study's tasks, and the one loop that says when each may begin and what its end means.
 
 An executor has room for a task or not, begins it, and tells which have ended; where they run is
-its own matter (cameleer.study.local, cameleer.study.on_ray).
+its own matter (cameleer.study.execute.local, cameleer.study.execute.on_ray).
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Protocol
 
 from cameleer.core.console import note, warn
 from cameleer.core.errors import UserError
-from cameleer.study.apart import End, Job, last_lines
+from cameleer.study.execute.apart import End, Job, last_lines
+from cameleer.study.execute.tasks import Task
 from cameleer.study.grid import Failed
-from cameleer.study.tasks import Task
 
 LOGS = "logs"
 SECONDS = 1.0  # between two looks at what is under way

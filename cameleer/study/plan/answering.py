@@ -15,14 +15,14 @@ from cameleer.engines.registry import Chosen
 from cameleer.engines.server import Limits
 from cameleer.evals.asking import EvalSpec
 from cameleer.evals.benchmark import benchmark_named
-from cameleer.study.asked import Asked, Tokens, asked, seconds, tokens_of
 from cameleer.study.budget import Cost
 from cameleer.study.grid import Grid, Work
-from cameleer.study.judge_work import JudgeWork
 from cameleer.study.judging import Case, answered, cases, judging_of
-from cameleer.study.piece import Machine, Piece
-from cameleer.study.spent import Took, took
-from cameleer.study.trainings import tokenizer_of
+from cameleer.study.plan.asked import Asked, Tokens, asked, seconds, tokens_of
+from cameleer.study.plan.judge_work import JudgeWork
+from cameleer.study.plan.piece import Machine, Piece
+from cameleer.study.plan.spent import Took, took
+from cameleer.study.plan.trainings import tokenizer_of
 from cameleer.train.hardware import GIB
 from cameleer.train.plan import in_bf16, model_config
 from cameleer.train.plan_memory import on_meta

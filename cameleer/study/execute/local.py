@@ -16,10 +16,10 @@ from cameleer.core.cores import cores
 from cameleer.core.errors import UserError
 from cameleer.engines.registry import engine_named
 from cameleer.model.devices import threads_and_gpus
-from cameleer.study.apart import HEAVY, Apart, End, Job, Place, asked_apart
-from cameleer.study.memory import available, held_by, warn_too_large
+from cameleer.study.execute.apart import HEAVY, Apart, End, Job, Place, asked_apart
+from cameleer.study.execute.memory import available, held_by, warn_too_large
+from cameleer.study.execute.tasks import Task
 from cameleer.study.study import Study
-from cameleer.study.tasks import Task
 
 GPUS = ("nvidia[0-9]*", "kfd")  # in /dev; where none is, torch need not be asked
 

@@ -12,9 +12,9 @@ from typing import Any
 
 from cameleer.model.load import load_tokenizer, model_fingerprint, model_folder
 from cameleer.study.grid import Grid, Work
-from cameleer.study.material import Material
-from cameleer.study.piece import Machine, Piece
-from cameleer.study.spent import took
+from cameleer.study.plan.material import Material
+from cameleer.study.plan.piece import Machine, Piece
+from cameleer.study.plan.spent import took
 from cameleer.train.config import TrainConfig
 from cameleer.train.hardware import GIB
 from cameleer.train.plan import Option, Planner, in_bf16, model_config

@@ -18,12 +18,11 @@ from typing import Any
 from cameleer.core.cluster import ray_at
 from cameleer.core.console import note
 from cameleer.core.errors import UserError
-from cameleer.study.apart import End, Job, Place, run_apart
-from cameleer.study.executor import LOGS
-from cameleer.study.grid import Grid
-from cameleer.study.local import Local, Machine, Share
-from cameleer.study.memory import held_by, warn_too_large
-from cameleer.study.nodes import (
+from cameleer.study.execute.apart import End, Job, Place, run_apart
+from cameleer.study.execute.executor import LOGS
+from cameleer.study.execute.local import Local, Machine, Share
+from cameleer.study.execute.memory import held_by, warn_too_large
+from cameleer.study.execute.nodes import (
     FIELD,
     last_line,
     require_ready,
@@ -31,7 +30,8 @@ from cameleer.study.nodes import (
     require_word_on_code,
     share_of,
 )
-from cameleer.study.tasks import Task
+from cameleer.study.execute.tasks import Task
+from cameleer.study.grid import Grid
 
 ENVIRONMENT = ("CAMELEER_", "HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE")  # goes along; keys do not
 LEASE = 120.0  # seconds; a dead node's lock on a shared folder lasts up to 90 (NFS 4)

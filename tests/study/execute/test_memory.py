@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from cameleer.study import memory
-from cameleer.study.memory import GIB, available, held_by, planned_memory
-from cameleer.study.tasks import Task
+from cameleer.study.execute import memory
+from cameleer.study.execute.memory import GIB, available, held_by, planned_memory
+from cameleer.study.execute.tasks import Task
 from cameleer.train.config import TrainConfig
 
 

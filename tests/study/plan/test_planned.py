@@ -15,14 +15,14 @@ from cameleer.core.files import write_jsonl
 from cameleer.data.mix.build import build
 from cameleer.engines.engine import Request
 from cameleer.model.load import load_tokenizer
-from cameleer.study import material
-from cameleer.study.asked import LIKELY, seconds, tokens_of
-from cameleer.study.material import materials
-from cameleer.study.plan_page import show_plan
-from cameleer.study.planned import StudyPlan
+from cameleer.study.plan import material
+from cameleer.study.plan.asked import LIKELY, seconds, tokens_of
+from cameleer.study.plan.material import materials
+from cameleer.study.plan.page import show_plan
+from cameleer.study.plan.planned import StudyPlan
+from cameleer.study.plan.trainings import found_model
 from cameleer.study.status import grid_of
 from cameleer.study.study import load_study
-from cameleer.study.trainings import found_model
 from cameleer.train.hardware import GIB, HARDWARE
 from cameleer.train.plan import Planner
 
@@ -33,7 +33,7 @@ Declare = Callable[..., Path]
 def known_hardware(monkeypatch: pytest.MonkeyPatch) -> None:
     """This machine is taken to be one whose speed is written down, and not measured."""
     monkeypatch.setattr(
-        "cameleer.study.planned.hardware_named", lambda name: HARDWARE[name or "cpu"]
+        "cameleer.study.plan.planned.hardware_named", lambda name: HARDWARE[name or "cpu"]
     )
 
 

@@ -11,13 +11,13 @@ import pytest
 
 import cameleer
 from cameleer.core.errors import UserError
-from cameleer.study import on_ray
-from cameleer.study.apart import End, Job, Place
-from cameleer.study.local import Share
-from cameleer.study.nodes import require_seen, require_word_on_code, share_of
-from cameleer.study.on_ray import OnRay
+from cameleer.study.execute import on_ray
+from cameleer.study.execute.apart import End, Job, Place
+from cameleer.study.execute.local import Share
+from cameleer.study.execute.nodes import require_seen, require_word_on_code, share_of
+from cameleer.study.execute.on_ray import OnRay
+from cameleer.study.execute.tasks import Task
 from cameleer.study.study import Study
-from cameleer.study.tasks import Task
 
 
 class RayTaskError(Exception):

@@ -16,10 +16,10 @@ from cameleer.evals.judge.plan import PER_TOKEN, planned
 from cameleer.evals.judge.run import JudgeSpec, Judging, answers_of
 from cameleer.evals.judge.spec import pairwise_judge
 from cameleer.evals.protocol import template_for
-from cameleer.study.asked import LIKELY
 from cameleer.study.grid import Grid
 from cameleer.study.judging import Case, answered, judging_of
-from cameleer.study.spent import took
+from cameleer.study.plan.asked import LIKELY
+from cameleer.study.plan.spent import took
 from cameleer.study.study import StudyJudge, label_of
 
 

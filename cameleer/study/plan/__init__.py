@@ -1,0 +1,1 @@
+"""What a study will take and can show, told before it runs."""
