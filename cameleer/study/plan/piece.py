@@ -33,7 +33,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class Piece:
-    """One stage of the plan. task: that does it, as study.execute.tasks names it; stage: None while it
+    """One stage of the plan. task: that does it, as execute.tasks names it; stage: None while it
     cannot be told, as of a judge before there are answers; ranks: devices that work at it; server:
     how one is asked that works in their place; unknown: what of it cannot be told, or ""."""
 
