@@ -94,7 +94,10 @@ class Apart:
         self.killings = _killings()
         place.log.parent.mkdir(parents=True, exist_ok=True)
         with pieces_joined() if job.joined else nullcontext():
-            self.process.start()
+            try:
+                self.process.start()
+            except (EOFError, ConnectionError):  # the server that forks was killed: another begins
+                self.process.start()
         sender.close()
 
     @property

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import pytest
@@ -287,6 +288,17 @@ def test_a_process_lives_on_if_its_server_is_killed_and_is_ended(tmp_path: Path)
     while not gone(one.process.pid):
         assert time.monotonic() < until
         time.sleep(0.02)
+
+
+def test_a_server_killed_while_it_begins_a_process_is_begun_anew(tmp_path: Path) -> None:
+    from multiprocessing import forkserver
+
+    job, place = Job(exec, ("pass", {})), Place(tmp_path / "a.log", preload=())
+    assert Apart(job, place).end() == End()
+    server: int = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
+    os.kill(server, signal.SIGSTOP)
+    Timer(0.5, os.kill, (server, signal.SIGKILL)).start()
+    assert Apart(job, place).end() == End()
 
 
 def test_the_end_of_a_log(tmp_path: Path) -> None:
