@@ -152,7 +152,7 @@ def test_what_is_chosen_is_shown_and_stands_in_the_address(show: Show, tmp_path:
     assert told["first"]["items"] == keys[:CHUNK]
     assert told["first"]["marks"][:2] == ["✓ right", "✗ wrong"]
     assert told["first"]["count"] == "120 of 120 items: 30 right, 90 wrong"
-    assert told["first"]["hidden"] == 3  # one benchmark, no notes, nothing to differ from
+    assert told["first"]["hidden"] == 5  # one model (twice), one benchmark, no notes
     assert told["more"]["items"] == keys[: 2 * CHUNK]
     law = [one for one in rows if one["group"] == "law"]
     assert told["group"]["items"] == [one["item"] for one in law]
