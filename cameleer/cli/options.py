@@ -55,6 +55,12 @@ TokenizerOption = Annotated[
     str, typer.Option("--tokenizer", "-t", help="Folder, hub id, or embedded:NAME.")
 ]
 Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first bad record.")]
+HardwareName = Annotated[
+    str | None,
+    typer.Option(
+        help="h100-80g, a100-80g, a100-40g, rtx4090, l40s, mi250x or cpu. [default: this one]"
+    ),
+]
 Overrides = Annotated[list[str] | None, typer.Argument(help="Fields to change, as a.b=value.")]
 Conversations = Annotated[Path, typer.Argument(help="A file of conversations.")]
 TemplateOption = Annotated[str, typer.Option("--template", help="The chat template.")]

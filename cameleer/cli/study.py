@@ -10,7 +10,7 @@ import typer
 
 from cameleer.cli.compare import Answers, Judgements, Same, gather, named_options
 from cameleer.cli.effects import effects
-from cameleer.cli.options import Json, Overrides, group, out_folder
+from cameleer.cli.options import HardwareName, Json, Overrides, group, out_folder
 from cameleer.cli.same import same
 from cameleer.cli.sandbox import asked_here
 from cameleer.core.console import emit_json, note, out, table
@@ -31,12 +31,7 @@ def study_plan(
     file: StudyFile,
     overrides: Overrides = None,
     output: StudyFolder = None,
-    hardware: Annotated[
-        str | None,
-        typer.Option(
-            help="h100-80g, a100-80g, a100-40g, rtx4090, l40s, mi250x or cpu. [default: this one]"
-        ),
-    ] = None,
+    hardware: HardwareName = None,
     gpus: Annotated[
         int, typer.Option(min=1, help="Devices that train one model, as by `train launch`.")
     ] = 1,

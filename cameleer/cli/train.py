@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from cameleer.cli.options import (
+    HardwareName,
     Json,
     Output,
     Overrides,
@@ -141,12 +142,7 @@ def train_proof(config: ConfigFile, overrides: Overrides = None, json: Json = Fa
 def train_plan(
     config: ConfigFile,
     overrides: Overrides = None,
-    hardware: Annotated[
-        str | None,
-        typer.Option(
-            help="h100-80g, a100-80g, a100-40g, rtx4090, l40s, mi250x or cpu. [default: this one]"
-        ),
-    ] = None,
+    hardware: HardwareName = None,
     gpus: Annotated[
         list[int] | None, typer.Option(help="Number of ranks; can be given again.")
     ] = None,

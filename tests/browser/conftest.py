@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import count
@@ -15,6 +13,7 @@ import pytest
 
 from cameleer.human.accounts import open_session
 from cameleer.human.campaign import Instance
+from tests.asgi import in_thread
 from tests.human.site import Site, instances, site
 
 PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
@@ -36,22 +35,8 @@ def chromium() -> Iterator[Any]:
 @contextmanager
 def serving(of: Site) -> Iterator[str]:
     """The address of an app that is served in a thread."""
-    import uvicorn
-
-    from cameleer.human.serving import bind
-
-    with bind("127.0.0.1", 0) as listening:
-        config = uvicorn.Config(of.app, log_level="error", ws="none", lifespan="off")
-        server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
-        thread.start()
-        while not server.started:
-            time.sleep(0.01)
-        try:
-            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            thread.join(10)
+    with in_thread(of.app) as address:
+        yield address
 
 
 class Tab:

@@ -155,3 +155,14 @@ class Tags(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         self.text += data
+
+
+def require_inert(page: str) -> None:
+    """Nothing of a page runs but scripts in files of its server, and nothing leads elsewhere."""
+    for tag, attributes in Tags(page).tags:
+        assert tag not in ("style", "iframe", "object", "embed", "base")
+        assert "style" not in attributes
+        assert not any(name.startswith("on") for name in attributes)
+        assert tag != "script" or (attributes["src"] or "").startswith("/static/")
+        for name in ("src", "href", "action"):
+            assert re.match(r"/(?!/)|#", attributes.get(name) or "/"), (tag, attributes)

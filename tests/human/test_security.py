@@ -26,6 +26,7 @@ from tests.human.site import (
     Tags,
     csrf_of,
     instances,
+    require_inert,
     site,
     submission_of,
     task_of,
@@ -114,13 +115,7 @@ def test_pages_hold_no_inline_script_and_fetch_nothing_elsewhere(
     for response in some_responses(open_site, ann, boss):
         if not response.headers.get("Content-Type", "").startswith("text/html"):
             continue
-        for tag, attributes in Tags(response.text).tags:
-            assert tag not in ("style", "iframe", "object", "embed", "base")
-            assert "style" not in attributes
-            assert not any(name.startswith("on") for name in attributes)
-            assert tag != "script" or (attributes["src"] or "").startswith("/static/")
-            for name in ("src", "href", "action"):
-                assert re.match(r"/(?!/)|#", attributes.get(name) or "/"), (tag, attributes)
+        require_inert(response.text)
 
 
 def test_scripts_of_ours_reach_no_other_site() -> None:

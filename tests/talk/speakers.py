@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import uvicorn
-
 from cameleer.chat.templates.tulu import TEMPLATE
 from cameleer.engines.engine import Hear, Request
 from cameleer.engines.talk import Sampling, Talk
-from cameleer.human.serving import bind
 from cameleer.results.records import Answer
 from cameleer.talk.chat import Chat, Side
 from cameleer.talk.page import page_app
 from cameleer.talk.shared import SharedChat
 from cameleer.talk.votes import Votes
+from tests.asgi import in_thread
 from tests.stand_in import StandIn
 
 NAMES = ("gpt-zebra", "camel-quagga")
@@ -83,16 +80,5 @@ def speakers(of: Chat) -> list[Any]:
 def page(of: Chat) -> Iterator[str]:
     """The address of a chat's page, served in a thread."""
     shared = SharedChat(of)
-    with bind("127.0.0.1", 0) as listening:
-        app = page_app(shared, TOKEN)
-        server = uvicorn.Server(uvicorn.Config(app, log_level="error", ws="none", lifespan="off"))
-        thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
-        thread.start()
-        while not server.started:
-            time.sleep(0.01)
-        try:
-            yield f"http://127.0.0.1:{listening.getsockname()[1]}/{TOKEN}/"
-        finally:
-            shared.end()
-            server.should_exit = True
-            thread.join(20)
+    with in_thread(page_app(shared, TOKEN), shared.end) as address:
+        yield f"{address}/{TOKEN}/"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -22,7 +21,7 @@ from cameleer.results.judgements import read_judgements
 from cameleer.talk.chat import Chat
 from cameleer.talk.shared import LOST
 from cameleer.talk.votes import Votes
-from tests.human.site import Tags
+from tests.human.site import require_inert
 from tests.talk.speakers import NAMES, TOKEN, chat, page, speakers
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -291,13 +290,7 @@ def test_pages_hold_no_inline_script_and_reach_no_other_site(open_chat: Open) ->
     assert "unsafe" not in policy
     assert answer.headers["Cache-Control"] == "no-store"
     assert answer.headers["X-Frame-Options"] == "DENY"
-    for tag, attributes in Tags(answer.text).tags:
-        assert tag not in ("style", "iframe", "object", "embed", "base")
-        assert "style" not in attributes
-        assert not any(name.startswith("on") for name in attributes)
-        assert tag != "script" or (attributes["src"] or "").startswith("/static/")
-        for name in ("src", "href", "action"):
-            assert re.match(r"/(?!/)|#", attributes.get(name) or "/"), (tag, attributes)
+    require_inert(answer.text)
 
 
 def test_without_the_token_there_is_nothing(open_chat: Open) -> None:
