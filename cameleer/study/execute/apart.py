@@ -20,6 +20,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -94,10 +95,7 @@ class Apart:
         self.killings = _killings()
         place.log.parent.mkdir(parents=True, exist_ok=True)
         with pieces_joined() if job.joined else nullcontext():
-            try:
-                self.process.start()
-            except (EOFError, ConnectionError):  # the server that forks was killed: another begins
-                self.process.start()
+            begin(self.process)
         sender.close()
 
     @property
@@ -133,6 +131,22 @@ class Apart:
         for kill in (os.killpg, os.kill):  # just begun, it has no group yet
             with suppress(ProcessLookupError):
                 kill(pid, signal.SIGKILL)
+
+
+def begin(process: BaseProcess, patience: float = 30.0) -> None:
+    """Start a process, also when the server that forks it has just been killed: another begins.
+
+    multiprocessing sees that a server is gone when the kernel has ended it, which is a moment
+    after its sockets are closed; until then each try meets a closed socket. patience: seconds.
+    """
+    until = time.monotonic() + patience
+    while True:
+        try:
+            return process.start()
+        except (EOFError, ConnectionError):
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.01)
 
 
 def run_apart(job: Job, place: Place) -> End:

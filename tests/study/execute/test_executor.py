@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from cameleer.core.errors import UserError
 from cameleer.study.execute import apart
 from cameleer.study.execute import local as here
-from cameleer.study.execute.apart import Apart, End, Job, Place, last_lines
+from cameleer.study.execute.apart import Apart, End, Job, Place, begin, last_lines
 from cameleer.study.execute.executor import Course, State
 from cameleer.study.execute.local import Local, Machine, Share
 from cameleer.study.execute.tasks import Task
@@ -299,6 +299,23 @@ def test_a_server_killed_while_it_begins_a_process_is_begun_anew(tmp_path: Path)
     os.kill(server, signal.SIGSTOP)
     Timer(0.5, os.kill, (server, signal.SIGKILL)).start()
     assert Apart(job, place).end() == End()
+
+
+def test_a_server_is_asked_again_until_the_kernel_has_ended_it() -> None:
+    class Refused:
+        tries = 0
+
+        def start(self) -> None:
+            self.tries += 1
+            if self.tries < 4:
+                raise ConnectionRefusedError
+
+    process: Any = Refused()
+    begin(process)
+    assert process.tries == 4
+    process.tries = -10_000
+    with pytest.raises(ConnectionRefusedError):
+        begin(process, patience=0.05)
 
 
 def test_the_end_of_a_log(tmp_path: Path) -> None:
