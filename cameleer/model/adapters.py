@@ -9,11 +9,15 @@ from pydantic import Field
 
 from cameleer.core.config import Config
 from cameleer.core.errors import UserError
+from cameleer.core.files import read_json, write_json
 from cameleer.model.bnb import bitsandbytes
 from cameleer.model.load import load_model, quiet
 
 if TYPE_CHECKING:
     import torch
+
+ADAPTER = "adapter"
+"""The folder of a run's adapters beside the model that they are folded into."""
 
 
 class LoraSpec(Config):
@@ -57,6 +61,17 @@ def add_lora(model: Any, spec: LoraSpec) -> Any:
         if parameter.requires_grad:  # on a base of 4 bits peft leaves them float32
             parameter.data = parameter.data.to(dtype)
     return adapted
+
+
+def name_base(folder: Path, base: str) -> None:
+    """Have the files of saved adapters call their base what the user called it.
+
+    peft writes where the base lay on this machine, which says nothing to others and too much of
+    us; its README.md is a blank form but for that.
+    """
+    file = folder / "adapter_config.json"
+    write_json(file, read_json(file) | {"base_model_name_or_path": base})
+    (folder / "README.md").unlink(missing_ok=True)
 
 
 def load_nf4(

@@ -15,11 +15,12 @@ from cameleer.core.artifact import MANIFEST, Stage
 from cameleer.core.console import note
 from cameleer.core.errors import UserError
 from cameleer.core.files import read_json, sha256_tree
+from cameleer.model.adapters import ADAPTER
 from cameleer.model.bnb import bitsandbytes
 from cameleer.model.load import load_model, model_fingerprint, model_folder, quiet
 from cameleer.release.diff import companions, emptied, require_free
 
-ADAPTER = "adapter_config.json"
+CONFIG = "adapter_config.json"
 NOT_FOLDED = (
     "use_dora", "use_qalora", "use_bdlora", "lora_bias", "target_parameters", "layer_replication",
     "trainable_token_indices", "alora_invocation_tokens", "arrow_config", "kasa_config",
@@ -27,7 +28,7 @@ NOT_FOLDED = (
 )  # fmt: skip
 """Settings of peft with which a model is not `base + B A`, or not only."""
 PLAIN_INITS = (True, "gaussian", "orthogonal", False)  # others change the base's own weights
-OF_WEIGHTS = {"config.json", "generation_config.json", "README.md", ADAPTER}
+OF_WEIGHTS = {"config.json", "generation_config.json", "README.md", CONFIG}
 
 
 @dataclass(frozen=True)
@@ -51,11 +52,11 @@ def adapter_of(folder: Path, base: str | None = None) -> Adapter:
     base: where their base is, if not where their configuration says. Raises UserError if there are
     none, if they are pickled, or if folding them would not give the model that was trained.
     """
-    run = folder if (folder / "adapter" / ADAPTER).is_file() else None
-    own = folder / "adapter" if run else folder
-    if not (own / ADAPTER).is_file():
+    run = folder if (folder / ADAPTER / CONFIG).is_file() else None
+    own = folder / ADAPTER if run else folder
+    if not (own / CONFIG).is_file():
         raise UserError(
-            f"holds no adapter: {ADAPTER} is missing",
+            f"holds no adapter: {CONFIG} is missing",
             file=folder,
             hint="a run that trained all weights needs no merging",
         )
@@ -63,8 +64,8 @@ def adapter_of(folder: Path, base: str | None = None) -> Adapter:
         raise UserError(
             "holds no adapter_model.safetensors", file=own, hint="convert it: pickles run code"
         )
-    said = read_json(own / ADAPTER)
-    _require_plain(said, own / ADAPTER)
+    said = read_json(own / CONFIG)
+    _require_plain(said, own / CONFIG)
     trained = _facts(run / MANIFEST if run else None)
     if (trained.get("config") or {}).get("quantization"):
         raise UserError(
@@ -74,7 +75,7 @@ def adapter_of(folder: Path, base: str | None = None) -> Adapter:
         )
     named = base or said.get("base_model_name_or_path")
     if not named:
-        raise UserError("does not say its base", file=own / ADAPTER, hint="give --base MODEL")
+        raise UserError("does not say its base", file=own / CONFIG, hint="give --base MODEL")
     written = _facts(run / "config.json" if run else None).get("dtype")
     return Adapter(own, str(named), run, written, (trained.get("outcome") or {}).get("dtype"))
 

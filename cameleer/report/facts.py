@@ -285,15 +285,35 @@ def _unfinished(cell: Cell, study: Study) -> str:
     return f"Unfinished: {cell.label}: {', '.join(missing)}."
 
 
+def notes_of_all(study: Study) -> dict[str, list[str]]:
+    """By benchmark, what its grader notes of every item of every model, such as the sandbox."""
+    found = {}
+    for name in study.benchmarks:
+        runs = [cell.evals[name].scores for cell in study.cells if name in cell.evals]
+        of_each = [
+            {note for note, count in run["notes"].items() if count == run.get("n")}
+            if isinstance(run.get("notes"), dict)
+            else set()
+            for run in runs
+        ]
+        if shared := sorted(set.intersection(*of_each) if of_each else ()):
+            found[name] = shared
+    return found
+
+
 def trouble_table(study: Study) -> Table:
-    """Outputs cut at the length limit, prompts that did not fit, and the notes of the graders."""
+    """Outputs cut at the length limit, prompts that did not fit, and the notes of the graders.
+
+    What these note of all items of all models stands in `notes_of_all`.
+    """
     rows = []
+    of_all = notes_of_all(study)
     for cell in study.cells:
         for name, run in cell.evals.items():
             facts = run.scores
             cut = (facts.get("finish") or {}).get("length")
             counts = [cut, facts.get("dropped_shots"), facts.get("too_long")]
-            notes = _notes(facts.get("notes"))
+            notes = _notes(facts.get("notes"), of_all.get(name, []))
             if any(counts) or notes:
                 known = [number(count or 0) for count in counts]
                 rows.append([cell.label, name, *known, notes or MISSING])
@@ -306,7 +326,7 @@ def trouble_table(study: Study) -> Table:
     )
 
 
-def _notes(notes: Any) -> str:
+def _notes(notes: Any, but: Sequence[str]) -> str:
     if isinstance(notes, dict):
-        return "; ".join(f"{note} ({number(count)})" for note, count in notes.items())
+        return "; ".join(f"{note} ({number(n)})" for note, n in notes.items() if note not in but)
     return "; ".join(map(str, notes)) if isinstance(notes, list) else str(notes or "")

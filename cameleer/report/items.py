@@ -1,7 +1,4 @@
-"""Pages beside the report on which every item is read: a base's models on one benchmark each.
-
-Of several seeds they hold the first, and each page says so.
-"""
+"""Pages beside the report on which every item is read: a base's models on one benchmark each."""
 
 from __future__ import annotations
 
@@ -19,23 +16,37 @@ from cameleer.results.stats import suite_mean
 from cameleer.results.store import UNTUNED, Cell, Evaluation, Study
 
 FOLDER = "items"
+MOST = 24  # models on a page; how each two of them differ is kept for every item
+FIRST = (
+    "These are too many models for one page: of the training seeds it has the first; the report's "
+    "scores are over all."
+)
 
 
 @dataclass(frozen=True)
 class ItemsPage:
-    """Where the items of a base's models on a benchmark are; models: those that have answered."""
+    """Where the items of a base's models on a benchmark are.
+
+    models: by what the report calls them, the names that those which have answered have on the
+    page: a model of several seeds has a name for each.
+    """
 
     base: str
     benchmark: str
     address: str
-    models: list[str]
+    models: dict[str, list[str]]
 
     def flips(self, first: str, second: str) -> str:
-        """The address at which the items show that two models score otherwise; "" if not there."""
-        if not {first, second} <= set(self.models):
+        """The address at which the items show that two models score otherwise; "" if not there.
+
+        Of several seeds it leads to the first.
+        """
+        if not {first, second} <= self.models.keys():
             return ""
-        view = urlencode({"first": first, "second": second, "score": "flipped"})
-        return f"{self.address}#{view if len(self.models) > 2 else 'score=flipped'}"
+        a, b = (self.models[model][0] for model in (first, second))
+        view = urlencode({"first": a, "second": b, "score": "flipped"})
+        several = sum(map(len, self.models.values())) > 2
+        return f"{self.address}#{view if several else 'score=flipped'}"
 
 
 def write_items(study: Study, out: Path) -> list[ItemsPage]:
@@ -45,32 +56,40 @@ def write_items(study: Study, out: Path) -> list[ItemsPage]:
     names = unlike([f"{base} {label}" if several else label for base, label in chosen])
     pages = []
     for (base, benchmark), name in zip(chosen, names.values(), strict=True):
-        runs = first_runs(study, base, benchmark)
+        models = named_runs(study, base, benchmark)
+        facts = []
+        if sum(map(len, models.values())) > MOST:
+            models = {model: dict([next(iter(named.items()))]) for model, named in models.items()}
+            facts = [FIRST]
+        runs = {name: run for named in models.values() for name, run in named.items()}
         if runs:
             path = out / FOLDER / f"{name}.html"
             title = f"{study.name}: {benchmark}{f', {base}' if several else ''}"
-            facts = [*_facts(study, base, runs, path.parent)]
+            facts += _facts(runs, path.parent)
+            names_of = {model: list(named) for model, named in models.items()}
             entries = sorted(_entries(benchmark, runs), key=_unmoved)
             write_page(path, title, facts, list(runs), entries, home="../report.html")
-            pages.append(ItemsPage(base, benchmark, f"{FOLDER}/{quote(path.name)}", list(runs)))
+            pages.append(ItemsPage(base, benchmark, f"{FOLDER}/{quote(path.name)}", names_of))
     return pages
 
 
-def first_runs(study: Study, base: str, benchmark: str) -> dict[str, Evaluation]:
-    """By what the report calls them, a base's models with their first seed that has answered."""
+def named_runs(study: Study, base: str, benchmark: str) -> dict[str, dict[str, Evaluation]]:
+    """By what the report calls them, a base's models that have answered, each by name and seed."""
     rows: dict[str, list[Cell]] = {UNTUNED: study.of(base, None)}
     rows |= {mixture: study.of(base, mixture) for mixture in study.mixtures}
     rows |= {name: study.of(name, None) for name in study.references}
-    found = {
-        model: next((cell.evals[benchmark] for cell in cells if benchmark in cell.evals), None)
+    there = {
+        model: {
+            f"{model}, seed {cell.seed}" if len(cells) > 1 else model: cell.evals[benchmark]
+            for cell in cells
+            if benchmark in cell.evals
+        }
         for model, cells in rows.items()
     }
-    return {model: run for model, run in found.items() if run}
+    return {model: runs for model, runs in there.items() if runs}
 
 
-def _facts(study: Study, base: str, runs: dict[str, Evaluation], here: Path) -> Iterator[str]:
-    if any(len(study.of(base, mixture)) > 1 for mixture in study.mixtures):
-        yield "Of the training seeds this page has the first; the report's scores are over all."
+def _facts(runs: dict[str, Evaluation], here: Path) -> Iterator[str]:
     for model, run in runs.items():
         said = "no score"
         if run.scored:

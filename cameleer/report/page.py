@@ -162,6 +162,7 @@ def _content(analysis: Analysis, out: Path) -> dict[str, Any]:
         "evaluations": facts.evaluation_table(study, out),
         "software": facts.software_table(study),
         "warnings": facts.warnings(analysis),
+        "of_all": facts.notes_of_all(study),
         "trouble": facts.trouble_table(study),
         "command": f"cameleer study report {facts.relative(study.folder, out)}",
     }

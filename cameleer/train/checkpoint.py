@@ -25,6 +25,7 @@ from cameleer.chat.template import Template
 from cameleer.core.console import note, warn
 from cameleer.core.errors import UserError
 from cameleer.core.files import read_json, sha256_file, write_json
+from cameleer.model.adapters import ADAPTER
 from cameleer.model.merge import merged
 from cameleer.train.optim import AdamW
 from cameleer.train.parallel import Ranks
@@ -199,7 +200,7 @@ def save_checkpoint(folder: Path, model: Any, tokenizer: Any, template: Template
     in `adapter/`.
     """
     if hasattr(model, "peft_config"):
-        model.save_pretrained(folder / "adapter", safe_serialization=True)
+        model.save_pretrained(folder / ADAPTER, safe_serialization=True)
         model = merged(model)
     model.save_pretrained(folder, max_shard_size=SHARD)
     save_tokenizer(folder, tokenizer, template)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from cameleer.core.errors import UserError
 from cameleer.core.files import write_json
+from cameleer.model.adapters import ADAPTER
 from cameleer.model.merge import unpacked
 from cameleer.model.sharded import name_on_disk, plain_model, plain_name
 from cameleer.train.parallel import Ranks, whole
@@ -45,7 +46,7 @@ def save_weights(
     if hasattr(model, "peft_config"):
         adapters = {name: whole(masters.get(name, p.detach())) for name, p in _adapters(model)}
         if ranks.first:
-            model.save_pretrained(folder / "adapter", state_dict=adapters)
+            model.save_pretrained(folder / ADAPTER, state_dict=adapters)
     plain = plain_model(model)
     files = _in_files(list(_pieces(model, masters, dtype)))
     where: dict[str, str] = {}

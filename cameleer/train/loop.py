@@ -26,6 +26,7 @@ from cameleer.data.loader import (
     say_what_was_left_out,
     tokenise,
 )
+from cameleer.model.adapters import ADAPTER, name_base
 from cameleer.model.attention import Documents
 from cameleer.model.load import (
     device_and_dtype,
@@ -433,6 +434,8 @@ class Run:
         try:
             with quiet():
                 self._save_checkpoint()
+            if self.config.lora and self.ranks.first:
+                name_base(self.folder / ADAPTER, self.config.model)
         except Exception as error:
             if not disk_full(error):
                 raise

@@ -35,7 +35,7 @@ def test_every_item_stands_there_with_all_models(make_study: Make, tmp_path: Pat
     pages = write_items(read_study(study), tmp_path / "report")
     assert [page.benchmark for page in pages] == ["mmlu:0-shot", "gsm:cot", "tydiqa:gold"]
     for page in pages:
-        assert page.models == ["base, untuned", "flan", "code"]
+        assert page.models == {name: [name] for name in ("base, untuned", "flan", "code")}
         path = tmp_path / "report" / page.address
         held = {one["k"]: one for one in embedded(path, "entries")}
         where = page.benchmark.replace(":", "-")
@@ -69,9 +69,32 @@ def test_of_several_bases_and_seeds_it_says_which(make_study: Make, tmp_path: Pa
     study = make_study(tmp_path, mixtures=("flan",), bases=("a", "b"), seeds=(1, 2), n=10)
     pages = write_items(read_study(study), tmp_path / "report")
     assert len({page.address for page in pages}) == len(pages) == 2 * 3
-    text = (tmp_path / "report" / pages[0].address).read_text()
-    assert "this page has the first" in text
-    assert "camels &lt;small&gt;: mmlu:0-shot, a" in text
+    seeds = ["flan, seed 1", "flan, seed 2"]
+    assert pages[0].models == {"base, untuned": ["base, untuned"], "flan": seeds}
+    assert (
+        pages[0]
+        .flips("base, untuned", "flan")
+        .endswith("#first=base%2C+untuned&second=flan%2C+seed+1&score=flipped")
+    )
+    page = tmp_path / "report" / pages[0].address
+    assert "camels &lt;small&gt;: mmlu:0-shot, a" in page.read_text()
+    assert "too many models" not in page.read_text()
+    cells = [rows_of(tmp_path / f"cells/a/{name}/mmlu-0-shot")
+             for name in ("untuned", "flan-1", "flan-2")]  # fmt: skip
+    for one in embedded(page, "entries"):
+        assert [side["o"] for side in one["sides"]] == [cell[one["k"]]["outputs"] for cell in cells]
+
+
+def test_of_very_many_models_it_has_the_first_seeds_and_says_so(
+    make_study: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cameleer.report.items.MOST", 4)
+    study = make_study(tmp_path, mixtures=("flan", "code"), seeds=(1, 2), n=10)
+    page = write_items(read_study(study), tmp_path / "report")[0]
+    names = ["base, untuned", "flan, seed 1", "code, seed 1"]
+    assert [name for named in page.models.values() for name in named] == names
+    text = (tmp_path / "report" / page.address).read_text()
+    assert "of the training seeds it has the first" in text
 
 
 def test_an_item_that_one_model_lacks_is_kept(make_study: Make, tmp_path: Path) -> None:

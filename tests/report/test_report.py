@@ -15,7 +15,7 @@ from urllib.parse import unquote
 import pytest
 
 from cameleer.report.analysis import analyse, contest, unbeaten
-from cameleer.report.facts import data_table
+from cameleer.report.facts import data_table, notes_of_all, trouble_table
 from cameleer.report.figures import curve
 from cameleer.report.page import write_report
 from cameleer.report.words import answer, headlines, p_value, points, signed
@@ -318,6 +318,23 @@ def test_why_conversations_were_left_out_stands_in_one_column(study_folder: Path
     assert table.head[-1] == "left out, cut or missing"
     assert {row[-1] for row in table.rows} == {"dropped: empty answer: 4"}
     assert not [name for name in table.head if name.startswith("dropped")]
+
+
+def test_what_is_noted_of_every_item_is_said_once(study_folder: Path) -> None:
+    """The sandbox of all is no trouble of each; answers that were not found are."""
+    study = read_study(study_folder)
+    assert notes_of_all(study) == {"gsm:cot": ["sandbox: namespaces"]}
+    table = trouble_table(study)
+    assert {row[-1] for row in table.rows if row[1] != "gsm:cot"} == {"no answer found (7)"}
+    assert not any("sandbox" in row[-1] for row in table.rows)
+    scores = next(study_folder.glob("cells/**/gsm-cot/scores.json"))
+    before = scores.read_text()
+    try:
+        scores.write_text(before.replace("namespaces", "processes"))
+        assert notes_of_all(read_study(study_folder)) == {}
+        assert any("sandbox" in row[-1] for row in trouble_table(read_study(study_folder)).rows)
+    finally:
+        scores.write_text(before)
 
 
 def test_data_csv_holds_every_source(report: Path) -> None:

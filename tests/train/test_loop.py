@@ -429,6 +429,9 @@ def test_lora_trains_adapters_alone_and_merges_them(
     changed = {name for name in base if not torch.equal(base[name], merged[name])}
     assert changed == {name for name in base if name.endswith("_proj.weight")}
     assert len(changed) == 2 * 7
+    said = json.loads((folder / "adapter/adapter_config.json").read_text())
+    assert said["base_model_name_or_path"] == made.model  # as the user called it
+    assert not (folder / "adapter/README.md").exists()
     adapted = PeftModel.from_pretrained(
         load_model(Path(made.model), torch.float32, "eager"), folder / "adapter"
     ).eval()

@@ -110,8 +110,10 @@ def test_two_ranks_learn_what_one_learns(
     same(metrics, tmp_path / "two", one, made)
     names = [{path.name for path in folder.iterdir()} for folder in (one, tmp_path / "two")]
     assert names[0] == names[1]
-    texts = [(tmp_path / run / "config.json").read_text() for run in ("one", "two")]
-    assert texts[0] == texts[1]
+    settings = ["config.json"] + ["adapter/adapter_config.json"] * ("lora" in KINDS[kind])
+    for name in settings:
+        texts = [(tmp_path / run / name).read_text() for run in ("one", "two")]
+        assert texts[0] == texts[1]
 
 
 def test_a_run_goes_on_with_another_number_of_ranks(

@@ -21,6 +21,7 @@ from cameleer.study.grid import Failed
 
 LOGS = "logs"
 SECONDS = 1.0  # between two looks at what is under way
+NAMED = 3  # models that a warning about many names
 
 
 class Executor(Protocol):
@@ -70,6 +71,7 @@ class Course:
         }
         self.failed: Failed = {}
         self.warned: Counter[Path] = Counter()
+        self.warned_of: dict[str, list[str]] = {}
 
     @cached_property
     def executor(self) -> Executor:
@@ -91,6 +93,9 @@ class Course:
         finally:
             if "executor" in vars(self):
                 self.executor.close()
+            for text, (_, *more) in self.warned_of.items():
+                if more:
+                    warn(f"the same was said of {_listed(more)}: {text}")
         self.show(list(states))
         return self.failed
 
@@ -146,7 +151,10 @@ class Course:
         warn(f"{one.task.of}: {why}")
 
     def _relay_warnings(self, one: State) -> None:
-        """Say what a process has warned of since the last look, which else only its log holds."""
+        """Say what a process has warned of since the last look, which else only its log holds.
+
+        What one has said of another model before is counted, and said again at the end.
+        """
         if not one.log.is_file():
             return
         with one.log.open("rb") as handle:
@@ -156,4 +164,15 @@ class Course:
         self.warned[one.log] += len(whole)
         for line in whole.decode(errors="replace").splitlines():
             if line.startswith("warning: "):
-                warn(f"{one.task.of}: {line.removeprefix('warning: ')}")
+                text = line.removeprefix("warning: ")
+                said_of = self.warned_of.setdefault(text, [])
+                if not said_of or one.task.of in said_of:
+                    warn(f"{one.task.of}: {text}")
+                if one.task.of not in said_of:
+                    said_of.append(one.task.of)
+
+
+def _listed(names: Sequence[str]) -> str:
+    """The first of them, and how many more there are."""
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more

@@ -249,6 +249,21 @@ def test_warnings_of_a_process_are_told(tmp_path: Path, capsys: pytest.CaptureFi
     assert "quiet" not in said
 
 
+def test_what_is_said_of_many_is_said_once_and_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = "from cameleer.core.console import warn\nwarn('few groups')\nwarn('only {}')"
+    tasks = [toy(name, code.format(name)) for name in "abcdef"]
+    one_by_one = Local(MACHINE, lambda _: Share(), workers=1, preload=())
+    course(tasks, one_by_one, tmp_path).to_the_end()
+    said = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
+    assert said == [
+        "warning: a: few groups",
+        *(f"warning: {name}: only {name}" for name in "abcdef"),
+        "warning: the same was said of b, c, d and 2 more: few groups",
+    ]
+
+
 def gone(pid: int) -> bool:
     """Whether a process has ended; one that nobody has asked after is a zombie."""
     try:
