@@ -64,7 +64,7 @@ def add_lora(model: Any, spec: LoraSpec) -> Any:
 
 
 def name_base(folder: Path, base: str) -> None:
-    """Have the files of saved adapters call their base what the user called it.
+    """Have the files of saved adapters call their base as others can.
 
     peft writes where the base lay on this machine, which says nothing to others and too much of
     us; its README.md is a blank form but for that.

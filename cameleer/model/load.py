@@ -63,6 +63,20 @@ def model_fingerprint(folder: Path) -> str:
     return fingerprint_of(folder)
 
 
+def told_name(model: str) -> str:
+    """What others can call MODEL by: of a folder in a cache the name that it was fetched by.
+
+    Other folders are called as they are given.
+    """
+    folder = Path(model).expanduser()
+    if folder.name in EMBEDDED and folder == embedded_folder(folder.name):
+        return f"embedded:{folder.name}"
+    repository = folder.parent.parent.name  # models--ORG--NAME/snapshots/COMMIT
+    if folder.parent.name == "snapshots" and repository.startswith("models--"):
+        return repository.removeprefix("models--").replace("--", "/")
+    return model
+
+
 def load_tokenizer(model: str) -> Any:
     """The fast tokenizer of MODEL; no code that comes with it is run.
 

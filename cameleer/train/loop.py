@@ -34,6 +34,7 @@ from cameleer.model.load import (
     model_fingerprint,
     model_folder,
     quiet,
+    told_name,
 )
 from cameleer.train.checkpoint import (
     NotSavedError,
@@ -435,7 +436,7 @@ class Run:
             with quiet():
                 self._save_checkpoint()
             if self.config.lora and self.ranks.first:
-                name_base(self.folder / ADAPTER, self.config.model)
+                name_base(self.folder / ADAPTER, told_name(self.config.model))
         except Exception as error:
             if not disk_full(error):
                 raise

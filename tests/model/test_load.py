@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from cameleer.core.errors import UserError
+from cameleer.model.embedded import embedded_folder
 from cameleer.model.load import (
     device_and_dtype,
     load_model,
@@ -22,6 +23,7 @@ from cameleer.model.load import (
     model_fingerprint,
     model_folder,
     quiet,
+    told_name,
 )
 
 
@@ -173,6 +175,23 @@ def test_fingerprints_tell_models_apart(folder: Path, tmp_path: Path) -> None:
     snapshot = tmp_path / "models--a--b" / "snapshots" / "0123abcd"
     shutil.copytree(copy, snapshot)
     assert model_fingerprint(snapshot) == "models--a--b@0123abcd"
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        ("/hub/models--meta-llama--Llama-2-7b-hf/snapshots/01c", "meta-llama/Llama-2-7b-hf"),
+        ("/shared/hub/models--gpt2/snapshots/607a30d", "gpt2"),
+        ("/runs/snapshots/01c7f73", "/runs/snapshots/01c7f73"),
+        ("/runs/smollm2-135m-instruct", "/runs/smollm2-135m-instruct"),
+        ("runs/tulu", "runs/tulu"),
+        ("org/name", "org/name"),
+        ("embedded:smollm2-135m-instruct", "embedded:smollm2-135m-instruct"),
+        (str(embedded_folder("smollm2-135m-instruct")), "embedded:smollm2-135m-instruct"),
+    ],
+)
+def test_a_folder_of_a_cache_is_called_by_what_it_was_fetched_by(model: str, name: str) -> None:
+    assert told_name(model) == name
 
 
 def test_precision() -> None:
