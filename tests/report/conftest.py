@@ -29,6 +29,8 @@ ENVIRONMENT = {
     "torch": "2.12.0",
     "transformers": "5.23.0",
 }
+SANDBOX = "sandbox process+rlimits+userns+netns+ipcns+utsns+pidns+mountns+landlock+seccomp"
+"""A word as long as this must not make a page wider than a phone."""
 
 
 def write(path: Path, value: Any) -> None:
@@ -111,7 +113,7 @@ def make_eval(folder: Path, name: str, lift: float, seed: int, n: int, tuned: bo
             "metrics": {},
             "finish": {kind: finish.count(kind) for kind in ("stop", "length")},
             "no_answer": sum(row["note"] != "" for row in rows),
-            "notes": {"sandbox: namespaces": n} if bench == "gsm" else {"no answer found": 7},
+            "notes": {SANDBOX: n} if bench == "gsm" else {"no answer found": 7},
             "prompt_tokens": 120 * n,
             "new_tokens": 40 * n,
             "seconds": 31.5,

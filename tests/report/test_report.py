@@ -20,6 +20,7 @@ from cameleer.report.figures import curve
 from cameleer.report.page import write_report
 from cameleer.report.words import answer, headlines, p_value, points, signed
 from cameleer.results.store import read_study
+from tests.report.conftest import SANDBOX
 from tests.report.parsed import Page, require_alone, require_outline, require_well_formed
 
 Make = Callable[..., Path]
@@ -323,14 +324,14 @@ def test_why_conversations_were_left_out_stands_in_one_column(study_folder: Path
 def test_what_is_noted_of_every_item_is_said_once(study_folder: Path) -> None:
     """The sandbox of all is no trouble of each; answers that were not found are."""
     study = read_study(study_folder)
-    assert notes_of_all(study) == {"gsm:cot": ["sandbox: namespaces"]}
+    assert notes_of_all(study) == {"gsm:cot": [SANDBOX]}
     table = trouble_table(study)
     assert {row[-1] for row in table.rows if row[1] != "gsm:cot"} == {"no answer found (7)"}
     assert not any("sandbox" in row[-1] for row in table.rows)
     scores = next(study_folder.glob("cells/**/gsm-cot/scores.json"))
     before = scores.read_text()
     try:
-        scores.write_text(before.replace("namespaces", "processes"))
+        scores.write_text(before.replace("seccomp", "none"))
         assert notes_of_all(read_study(study_folder)) == {}
         assert any("sandbox" in row[-1] for row in trouble_table(read_study(study_folder)).rows)
     finally:
