@@ -18,6 +18,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from cameleer.model.adapters import LoraSpec, add_lora
 from cameleer.model.attention import NAME, Documents, positions
+from cameleer.model.dropout import quick_dropout
 from cameleer.model.memory import checkpoint_layers
 from cameleer.model.norm import lean_norms
 from cameleer.train.config import TrainConfig
@@ -109,6 +110,7 @@ def made(config: Any, bf16: bool, lora: LoraSpec | None, again: bool) -> Any:
     head_in_chunks(model)
     if lora is not None:
         model = add_lora(model, lora)
+    quick_dropout(model)
     if again:
         checkpoint_layers(model, True)
     return model.train()

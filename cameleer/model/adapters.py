@@ -63,14 +63,30 @@ def add_lora(model: Any, spec: LoraSpec) -> Any:
     return adapted
 
 
-def name_base(folder: Path, base: str) -> None:
-    """Have the files of saved adapters call their base as others can.
+def dropped(model: Any) -> int:
+    """Numbers of a token that a model's adapters drop at random on their way forward."""
+    from peft.tuners.lora import LoraLayer
+
+    return sum(
+        module.in_features
+        for module in model.modules()
+        if isinstance(module, LoraLayer)
+        for dropout in module.lora_dropout.values()
+        if getattr(dropout, "p", 0)
+    )
+
+
+def settle(folder: Path, base: str) -> None:
+    """Have the files of saved adapters call their base as others can, and be the same each time.
 
     peft writes where the base lay on this machine, which says nothing to others and too much of
-    us; its README.md is a blank form but for that.
+    us; its README.md is a blank form but for that. It names the adapted layers in chance order.
     """
     file = folder / "adapter_config.json"
-    write_json(file, read_json(file) | {"base_model_name_or_path": base})
+    said = read_json(file)
+    layers = said["target_modules"]
+    said["target_modules"] = sorted(layers) if isinstance(layers, list) else layers
+    write_json(file, said | {"base_model_name_or_path": base})
     (folder / "README.md").unlink(missing_ok=True)
 
 

@@ -42,7 +42,8 @@ class Hardware:
     (see EFFICIENCY); process: bytes that are held before the model is there (the libraries; on a
     GPU their kernels and handles); kernels: most that oneDNN makes for the shapes that it meets;
     slack: what the allocator holds beyond the tensors; adapters: the same with adapters, where a
-    processor's joins freed pieces (see .heap).
+    processor's joins freed pieces (see .heap); dropout: seconds for a number in a pass, where that
+    is more than memory takes.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Hardware:
     kernels: float
     slack: Slack
     adapters: Slack
+    dropout: float = 0.0
 
     def facts(self) -> dict[str, Any]:
         """All of it, for JSON; a price with the date at which it was typical."""
@@ -114,6 +116,7 @@ CPU = Hardware(
     kernels=CPU_KERNELS,
     slack=CPU_SLACK,
     adapters=CPU_ADAPTERS,
+    dropout=1e-9,  # dev/LOG.md
 )
 HARDWARE = {
     hardware.name: hardware

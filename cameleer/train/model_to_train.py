@@ -12,6 +12,7 @@ from cameleer.core.errors import UserError
 from cameleer.data.loader import Tokens
 from cameleer.model.adapters import add_lora, load_nf4
 from cameleer.model.attention import NAME as ATTENTION
+from cameleer.model.dropout import quick_dropout
 from cameleer.model.load import load_model
 from cameleer.model.memory import (
     allow_tf32,
@@ -58,6 +59,8 @@ def model_to_train(
     if config.lora:
         with adapters_kept():
             model = add_lora(model, config.lora)
+    if device.type == "cpu":
+        quick_dropout(model)
     if not alone:
         require_foldable(model, config.lora is not None)
         ranks.shard(model)

@@ -178,6 +178,8 @@ class Planner:
         peak = hardware.flops if self.bf16 else hardware.flops_fp32
         rate = peak * hardware.efficiency * (QLORA_SPEED if way.method == "qlora" else 1)
         seconds = tokens * per_token / rate
+        passes = 2 + checkpointed / self.anatomy.layers
+        seconds += tokens * passes * self.anatomy.dropped(way.method) * hardware.dropout
         if ranks > 1:
             each = PACKED if way.method == "qlora" else 2
             exchanged = 2 * each * own.all + 4 * trained

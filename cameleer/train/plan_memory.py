@@ -9,8 +9,9 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from cameleer.model.adapters import LoraSpec, add_lora
+from cameleer.model.adapters import LoraSpec, add_lora, dropped
 from cameleer.model.attention import NAME as ATTENTION
+from cameleer.model.dropout import quick_dropout
 from cameleer.model.load import quiet
 from cameleer.model.memory import checkpoint_layers
 from cameleer.model.norm import lean_norms
@@ -119,6 +120,7 @@ class Anatomy:
         self.weights = _weights(model)
         self.footprint = lru_cache(None)(self._footprint)
         self.learned = lru_cache(None)(self._learned)
+        self.dropped = lru_cache(None)(self._dropped)
 
     def _learned(self, method: Method) -> tuple[int, int, Flops]:
         """Trained weights of all layers together and of one, and the arithmetic of a token."""
@@ -139,9 +141,19 @@ class Anatomy:
             ),
         )
 
+    def _dropped(self, method: Method) -> int:
+        """Numbers of a token that are dropped at random, forward."""
+        if method == "full" or not self.lora.lora_dropout:
+            return 0
+        one, two = (dropped(self._cut(method, layers)) for layers in (1, 2))
+        return one + (self.layers - 1) * (two - one)
+
     def _cut(self, method: Method, layers: int) -> Any:
         lora = None if method == "full" else self.lora
-        return on_meta(self.config, self.bf16, lora, layers)
+        model = on_meta(self.config, self.bf16, lora, layers)
+        if not self.gpu:
+            quick_dropout(model)
+        return model
 
     def _footprint(self, method: Method, checkpointed: bool, tokens: int) -> Footprint:
         if self.gpu and tokens not in TRACED:

@@ -15,6 +15,7 @@ from cameleer.core.errors import UserError
 from cameleer.model import memory
 from cameleer.model.adapters import LoraSpec, add_lora, load_nf4
 from cameleer.model.attention import NAME, Documents, positions
+from cameleer.model.dropout import quick_dropout
 from cameleer.model.load import load_model
 from cameleer.model.memory import Checkpointing, checkpoint_layers, layers_to_checkpoint
 
@@ -49,6 +50,12 @@ def qlora(folder: Path, dtype: torch.dtype) -> Any:
     return add_lora(model, LoraSpec(r=4, lora_dropout=0.3)).train()
 
 
+def quick_lora(folder: Path, dtype: torch.dtype) -> Any:
+    model = lora(folder, dtype)
+    assert quick_dropout(model) > 0
+    return model
+
+
 @pytest.mark.parametrize("wanted", [True, 1])
 @pytest.mark.parametrize(
     ("make", "family", "dtype"),
@@ -60,6 +67,7 @@ def qlora(folder: Path, dtype: torch.dtype) -> Any:
         (full, "gpt2", torch.float32),
         (lora, "llama", torch.float32),
         (lora, "llama", torch.bfloat16),
+        (quick_lora, "llama", torch.bfloat16),
         (qlora, "llama", torch.float32),
     ],
 )

@@ -10,6 +10,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from cameleer.model.adapters import LoraSpec, add_lora
 from cameleer.model.attention import NAME, Documents, positions
+from cameleer.model.dropout import quick_dropout
 from cameleer.model.memory import checkpoint_layers
 from cameleer.model.norm import lean_norms
 from cameleer.train import loss
@@ -38,6 +39,7 @@ def really(config: Any, bf16: bool, lora: LoraSpec | None, again: bool) -> int:
     if lora:
         model = add_lora(model, lora)
     lean_norms(model)
+    quick_dropout(model)
     checkpoint_layers(model, again)
     model.train()
     tokens = sum(LENGTHS)
@@ -64,6 +66,7 @@ def test_traced_is_what_a_real_step_makes(
     monkeypatch.setitem(loss.CHUNK, "meta", loss.CHUNK["cpu"])
     monkeypatch.setitem(loss.BLOCK, "meta", loss.BLOCK["cpu"])
     model = on_meta(config, bf16, lora)
+    quick_dropout(model)
     checkpoint_layers(model, again)
     found = trace(model, sum(LENGTHS), LEARNED, Held(LENGTHS))
     assert most_held(found, found, 6 * again, 0.0).total == pytest.approx(real, rel=0.025)
