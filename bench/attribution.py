@@ -36,7 +36,8 @@ Rng = Any
 @dataclass(frozen=True)
 class Situation:
     """Studies of one kind. design: see `mixtures_of`; effects: the truth for each of SOURCES;
-    luck: the standard deviation of training's luck in score; spread: of single items' effects."""
+    luck: the standard deviation of training's luck in score; spread: of single items' effects;
+    ease: the least and the most with which an item is solved untuned."""
 
     name: str
     design: str
@@ -45,6 +46,7 @@ class Situation:
     effects: tuple[float, ...]
     luck: float = 0.02
     spread: float = 0.1
+    ease: tuple[float, float] = (0.25, 0.55)
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ def draw(situation: Situation, rng: Rng) -> Attribution:
     every = [(0.0,) * SOURCES] + [one for one in mixtures for _ in range(situation.seeds)]
     chances = {}
     for name, size in (("a", situation.items), ("b", situation.items // 2)):
-        ease = rng.uniform(0.25, 0.55, size)[:, None]
+        ease = rng.uniform(*situation.ease, size)[:, None]
         own = np.array(situation.effects) + rng.normal(0, situation.spread, (size, SOURCES))
         chances[name] = (ease, own)
     for number, amounts in enumerate(every):
@@ -134,6 +136,7 @@ def _amounts(mixture: str) -> tuple[float, ...]:
 
 NONE = (0.0,) * SOURCES
 HALF = (0.08, 0.0, -0.06, 0.0, 0.05, 0.0)
+FEW, SELDOM = (0.03, 0.0, 0.02, 0.0, 0.01, 0.0), (0.005, 0.015)
 APART = (0.09, 0.06, 0.07, -0.08, 0.08, -0.06)
 
 
@@ -156,6 +159,10 @@ def situations() -> list[Situation]:
         Situation("no effects: single, 2 seeds", "single", 2, 200, NONE),
         Situation("no effects: single and leave-one-out, 1 seed", both, 1, 200, NONE),
         Situation("no effects: single and leave-one-out, 2 seeds", both, 2, 200, NONE),
+        Situation("few solved: single, 2 seeds", "single", 2, 64, FEW, 0.0, 0.0, SELDOM),
+        Situation(
+            "few solved: single and leave-one-out, 2 seeds", both, 2, 64, FEW, 0.0, 0.0, SELDOM
+        ),
         Situation("clear effects: single, 2 seeds", "single", 2, 500, APART, 0.01),
         Situation("clear effects: single and leave-one-out, 2 seeds", both, 2, 500, APART, 0.01),
     ]

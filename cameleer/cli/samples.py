@@ -148,7 +148,13 @@ def _matched(
         raise UserError(f"{a} and {b} have no benchmark in common", hint="`eval show` lists them")
     for name in sides[0].keys() ^ sides[1].keys():
         warn(f"{name} is in {a if name in sides[0] else b} only: left out")
-    return [(sides[0][name], sides[1][name]) for name in shared]
+    pairs = [(sides[0][name], sides[1][name]) for name in shared]
+    apart = [one.benchmark for one, other in pairs if not one.rows.keys() & other.rows.keys()]
+    if len(apart) < len(pairs):  # else comparing says that nothing can be
+        for name in apart:
+            warn(f"{name}: no item is in both, as with other limits: left out")
+        pairs = [pair for pair in pairs if pair[0].benchmark not in apart]
+    return pairs
 
 
 def _summary(runs: Sequence[Answered]) -> None:

@@ -116,6 +116,22 @@ def test_diff_pairs_benchmarks_and_says_what_only_one_has(call: Call, tmp_path: 
     assert "+50.0 points" in page.read_text()
 
 
+def test_diff_goes_on_where_a_benchmark_shares_no_item(call: Call, tmp_path: Path) -> None:
+    for model in ("a", "b"):
+        write(tmp_path / model / "gsm-cot", 10)
+        write(tmp_path / model / "bbh-cot", 20, name="bbh")
+    samples = tmp_path / "b" / "bbh-cot" / "samples.jsonl"
+    samples.write_text(samples.read_text().replace('"bbh/', '"other/'))
+    code, out, err = call("diff", tmp_path / "a", tmp_path / "b")
+    assert code == 0
+    assert "gsm:cot" in out
+    assert "bbh:cot" not in out
+    assert "bbh:cot: no item is in both" in err
+    code, out, err = call("diff", tmp_path / "a" / "bbh-cot", tmp_path / "b" / "bbh-cot")
+    assert (code, out) == (2, "")
+    assert "no item is in both" in err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
