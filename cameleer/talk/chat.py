@@ -172,14 +172,19 @@ class Chat:
         path = Path(name).expanduser()
         if path.exists() and path.resolve() not in self.saved:
             raise UserError("is there already, and is not replaced", file=path)
-        if not self.sides[0].talk.messages:
-            raise UserError("there is nothing to save yet")
+        rows = self.rows()
         try:
-            write_jsonl(path, [one.to_row() for one in self._conversations()])
+            write_jsonl(path, rows)
         except OSError as error:
             raise UserError(f"cannot be written: {error.strerror}", file=path) from None
         self.saved.add(path.resolve())
         return f"saved in {path}"
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The chat as it is saved: a conversation with each model. UserError if there is none."""
+        if not self.sides[0].talk.messages:
+            raise UserError("there is nothing to save yet")
+        return [one.to_row() for one in self._conversations()]
 
     def _conversations(self) -> Iterator[Conversation]:
         for side in self.sides:

@@ -17,6 +17,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingR
 from starlette.routing import Route
 
 from cameleer.core.errors import UserError
+from cameleer.core.files import to_json
 from cameleer.human.security import HEADERS, Address, Guard, check_origin, form_of
 from cameleer.human.serving import filled, static_route
 from cameleer.talk.shared import LOST, SharedChat
@@ -57,6 +58,12 @@ def page_app(chat: SharedChat, token: str) -> Starlette:
         _check(request, token)
         return StreamingResponse(_events(chat), media_type="text/event-stream")
 
+    async def saved(request: Request) -> Response:
+        _check(request, token)
+        lines = [to_json(row) + "\n" for row in chat.rows()]
+        named = {"Content-Disposition": 'attachment; filename="chat.jsonl"'}
+        return Response("".join(lines), media_type="application/jsonl", headers=named)
+
     async def asked(request: Request) -> Response:
         _check(request, token)
         do = ASKED.get(request.path_params["what"])
@@ -70,6 +77,7 @@ def page_app(chat: SharedChat, token: str) -> Starlette:
         routes=[
             Route("/{token}/", page, methods=["GET"]),
             Route("/{token}/events", events, methods=["GET"]),
+            Route("/{token}/chat.jsonl", saved, methods=["GET"]),
             Route("/{token}/{what}", asked, methods=["POST"]),
             static_route(),
         ],

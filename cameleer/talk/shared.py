@@ -120,6 +120,14 @@ class SharedChat:
             self.sheet += 1
             self._changed()
 
+    def rows(self) -> list[dict[str, Any]]:
+        """The chat as conversations, which name the models: not before a vote, if votes are."""
+        with self.lock:
+            self._require_rest()
+            if not self._named():
+                raise UserError("the chat names its models: it is saved after a vote")
+            return self.chat.rows()
+
     def end(self) -> None:
         """Stop what is being written, and let go of the tabs."""
         self.stopping = self.ended = True
@@ -138,8 +146,7 @@ class SharedChat:
         """
         with self.lock:
             first = known[1] if known[0] == self.sheet else 0
-            votes = self.chat.votes
-            named = votes is None or any(turn.vote for turn in self.turns)
+            votes, named = self.chat.votes, self._named()
             return {
                 "sheet": self.sheet,
                 "first": first,
@@ -150,11 +157,15 @@ class SharedChat:
                 "failed": self.failed,
                 "unsent": self.unsent,
                 "votable": self.votable,
+                "savable": named and bool(self.turns) and not self.busy,
                 "votes": votes.count.total() if votes else 0,
                 "undoable": votes is not None and votes.last is not None,
                 "system": self.chat.system,
                 "temperature": self.chat.temperature,
             }
+
+    def _named(self) -> bool:
+        return self.chat.votes is None or any(turn.vote for turn in self.turns)
 
     # ---- answering
 

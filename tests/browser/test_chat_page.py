@@ -181,6 +181,18 @@ def test_answers_grow_and_can_be_stopped(open_tab: Open) -> None:
     assert tab.page.get_attribute(".answers", "aria-busy") == "false"
 
 
+def test_a_chat_is_saved(open_tab: Open, screenshots: Path) -> None:
+    tab = open_tab(chat())
+    assert not tab.page.is_visible("#save")
+    tab.say("Hello")
+    with tab.page.expect_download() as download:
+        tab.page.click("#save")
+    assert download.value.suggested_filename == "chat.jsonl"
+    assert len(Path(download.value.path()).read_text().splitlines()) == 2
+    assert tab.complaints == []
+    tab.page.screenshot(path=screenshots / "chat-saved.png")
+
+
 def test_settings_are_told_to_every_tab(open_tab: Open) -> None:
     of = chat()
     tab, other = open_tab(of), open_tab(of)

@@ -165,4 +165,4 @@ def require_inert(page: str) -> None:
         assert not any(name.startswith("on") for name in attributes)
         assert tag != "script" or (attributes["src"] or "").startswith("/static/")
         for name in ("src", "href", "action"):
-            assert re.match(r"/(?!/)|#", attributes.get(name) or "/"), (tag, attributes)
+            assert re.match(r"/(?!/)|#|[\w.-]+$", attributes.get(name) or "/"), (tag, attributes)

@@ -16,6 +16,7 @@ from urllib.parse import urlencode
 import httpx2
 import pytest
 
+from cameleer.chat.conversation import read_conversations
 from cameleer.core.errors import UserError
 from cameleer.results.judgements import read_judgements
 from cameleer.talk.chat import Chat
@@ -209,6 +210,28 @@ def test_no_votes_where_none_are_asked_for(open_chat: Open) -> None:
     assert tab.post("vote", turn=1, vote="a")[0] == 409
     assert tab.post("undo")[0] == 409
     assert 'name="vote"' not in tab.http.get("").text
+
+
+def test_a_chat_is_saved_as_conversations_once_its_names_are_told(
+    open_chat: Open, tmp_path: Path
+) -> None:
+    tab = open_chat(chat())
+    assert tab.http.get("chat.jsonl").status_code == 409  # nothing was said yet
+    assert tab.turn("Hi")["savable"]
+    found = tab.http.get("chat.jsonl")
+    assert found.headers["content-disposition"] == 'attachment; filename="chat.jsonl"'
+    path = tmp_path / "saved.jsonl"
+    path.write_bytes(found.content)
+    saved = list(read_conversations(path))
+    assert [one.source for one in saved] == list(NAMES)
+    assert [turn.content for turn in saved[1].messages] == ["Hi", "model 1 heard Hi"]
+
+    blind = open_chat(chat(votes=tmp_path / "votes.jsonl"))
+    assert not blind.turn("Hi")["savable"]
+    assert "after a vote" in blind.http.get("chat.jsonl").json()["error"]
+    assert blind.post("vote", turn=1, vote="a") == (200, "")
+    assert blind.until()["savable"]
+    assert len(blind.http.get("chat.jsonl").text.splitlines()) == 2
 
 
 # ---- what goes wrong

@@ -131,6 +131,7 @@ function show(told) {
 function showForms(before) {
   byId("send").hidden = view.busy;
   byId("stop").hidden = !view.busy;
+  byId("save").hidden = !view.savable;
   byId("new").disabled = view.busy || !turns.children.length;
   if (view.failed && view.failed !== before?.failed) text.value ||= view.unsent;
   for (const name of ["system", "temperature"]) {
