@@ -35,6 +35,8 @@ from cameleer.results.stats import (
 
 By = Literal["amount", "presence"]
 AVERAGE = "average"
+ALIKE = 1e-12  # a difference of scores that is none
+ALL_ALIKE = "All models score alike, so nothing tells which mixture would be best."
 BEYOND = (
     "On {} the fitted effects add up to what no score can be: what is predicted there is a guess."
 )
@@ -321,7 +323,8 @@ class _Fit:
 
     def best(self, benchmark: str) -> Best:
         design, sources = self.design, self.design.sources
-        effects = (design.solve @ self.means)[1:]
+        alike = float(np.ptp(self.means)) < ALIKE
+        effects = (design.solve @ self.means)[1:] * (not alike)  # else rounding would choose
         there = design.told & (effects > 0)
         if not there.any():
             there = np.arange(len(sources)) == np.where(design.told, effects, -np.inf).argmax()
@@ -338,7 +341,7 @@ class _Fit:
         gained = (gain if apart.any() else 0.0, gain - wide, gain + wide)
         helps, other = bool(effects[there].max() > 0), bool(apart.any())
         behind = gain < 0 and not design.told.all()
-        word = _word(chosen, against, sure, other, helps, behind)
+        word = ALL_ALIKE if alike else _word(chosen, against, sure, other, helps, behind)
         limits = (value - half, value + half)
         return Best(benchmark, chosen, value, *limits, against, *gained, sure, word)
 

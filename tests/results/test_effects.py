@@ -152,6 +152,17 @@ def test_the_predicted_best_leaves_out_what_harms_and_says_how_surely() -> None:
     assert "No source is seen to help; y harms least" in least.word
 
 
+@pytest.mark.parametrize("scores", [[0.0] * 30, [1.0] * 10 + [0.0] * 20, [0.1, 0.7] * 15])
+def test_where_all_score_alike_nothing_is_called_best(scores: list[float]) -> None:
+    """Not even by the rounding of least squares."""
+    rows = [*LEAVE_ONE_OUT, *LEAVE_ONE_OUT]
+    table = [np.roll(scores, shift) for shift in range(len(rows))]
+    (best,) = attribute(tuned(rows, {"a": table})).best
+    assert best.word == "All models score alike, so nothing tells which mixture would be best."
+    assert not best.sure
+    assert best.value == pytest.approx(np.mean(scores))
+
+
 def test_sums_that_no_score_can_reach_are_told() -> None:
     """Three sources that each solve all: together they can do no more, but 0.6 of each as much."""
     rows = [*SINGLE, (0.6, 0.6, 0.6)]
