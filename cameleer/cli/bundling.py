@@ -13,7 +13,9 @@ from cameleer.core.errors import UserError
 
 
 def card(
-    place: Annotated[Path, typer.Argument(help="Folder of a training or of a mixture.")],
+    place: Annotated[
+        Path, typer.Argument(help="Folder of a training, a merge, a diff or a mixture.")
+    ],
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Where to write. [default: the folder]")
     ] = None,
@@ -47,17 +49,18 @@ def card(
     from cameleer.data.mix.provenance import asks
     from cameleer.release import card as cards
     from cameleer.release.croissant import croissant
-    from cameleer.release.licences import check, part, parts_of_mixture
+    from cameleer.release.licences import check, parts_of_mixture
 
+    for option, said in (("--licence", licence), ("--base-licence", base_licence)):
+        if said is not None and not said.strip():
+            raise UserError("is empty", field=option, hint="name a licence, or leave it out")
     out, title = output or place, name or place.resolve().name
     kind = cards.kind_of(place)
     readme = out / "README.md"
-    if kind == "train":
+    if kind != "mix":
         model = cards.read_trained(place, mix, evals or ())
-        called = base or model.base or "the base model"
-        stated = base_licence or _embedded_licence(model.base) or "none stated"
-        parts = [part(called, "base", stated, asks), *parts_of_mixture(model.data)]
-        checked = check(parts, licence, asks)
+        stated = base_licence or _embedded_licence(base, model.base, model.own_base)
+        checked = check(cards.parts_of(model, base, stated, asks), licence, asks)
         text = cards.model_card(model, title, base, checked, _hub_name)
     else:
         outcome = cards.outcome_of(place)
@@ -76,11 +79,12 @@ def card(
     note(f"card: {readme}")
 
 
-def _embedded_licence(base: str | None) -> str | None:
-    """The licence of a base that comes with us."""
+def _embedded_licence(*names: str | None) -> str | None:
+    """The licence of a base that comes with us, if one of its names is such a one's."""
     from cameleer.model.embedded import EMBEDDED
 
-    return EMBEDDED[base].licence if base in EMBEDDED else None
+    known = [(name or "").removeprefix("embedded:") for name in names]
+    return next((EMBEDDED[name].licence for name in known if name in EMBEDDED), None)
 
 
 def _hub_name(source: str) -> str | None:
@@ -115,8 +119,7 @@ def bundle(
     """
     from cameleer.release.bundle import make_bundle
 
-    out = out_folder(output)
-    made = make_bundle(place, out, derive(), weights=weights, data=data, added=add or ())
+    made = make_bundle(place, output, derive(), weights=weights, data=data, added=add or ())
     for name in made.stale:
         warn(f"{place}/report/{name} is older than the samples; the bundle's was written anew")
     left = [facts["bytes"] for facts in made.left_out.values()]
@@ -157,9 +160,7 @@ def verify(
     for problem in [] if json else found.problems:
         err.print(str(problem), style="red", markup=False)
     if found.problems:
-        first = found.problems[0]
-        about = f"bundle tampered with, or broken: {len(found.problems)} problems, first {first}"
-        raise UserError(about, file=place, hint="ask its authors for the bundle they published")
+        raise found.error(place)
     if not json:
         note(
             f"{found.files} files have their hashes; {found.numbers:,} numbers derived again agree"

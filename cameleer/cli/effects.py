@@ -43,8 +43,10 @@ def effects(
     from cameleer.results.attribution import attributions
     from cameleer.results.store import read_study
 
-    folder = study if study.is_dir() else output or _runs(study)
-    told = attributions(read_study(folder), by=by.value)
+    folder = _folder(study, output)
+    read = read_study(folder)
+    read.require_unchanged()
+    told = attributions(read, by=by.value)
     if not any(one.found for one in told):
         raise UserError(told[0].why, file=folder)
     if json:
@@ -55,11 +57,15 @@ def effects(
         _tell(one)
 
 
-def _runs(file: Path) -> Path:
-    """The folder that a study's file is run in."""
+def _folder(study: Path, output: Path | None) -> Path:
+    """The folder of a study that was given as such, or by its file."""
     from cameleer.study.study import load_study
 
-    return Path("runs") / load_study(file).name
+    if not study.is_dir():
+        return output or Path("runs") / load_study(study).name
+    if output:
+        raise UserError("is a folder: -o goes with a study's file", file=study)
+    return study
 
 
 def _facts(told: Told) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import typer
 from rich.filesize import decimal
 
 from cameleer.cli import bundling, gguf, pushing
-from cameleer.cli.options import Json, Output, group, out_folder
+from cameleer.cli.options import Json, Output, group
 from cameleer.core.console import emit_json, note
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def release_merge(
     """
     from cameleer.release.merge import adapter_of, merge
 
-    facts = merge(adapter_of(adapter, base), out_folder(output))
+    facts = merge(adapter_of(adapter, base), output)
     if json:
         emit_json({**facts, "output": str(output)})
     else:
@@ -62,7 +62,7 @@ def release_diff(
     from cameleer.model.load import model_folder
     from cameleer.release.diff import diff
 
-    made = diff(model_folder(raw), model_folder(tuned), out_folder(output))
+    made = diff(model_folder(raw), model_folder(tuned), output)
     if json:
         emit_json({**_facts(made), "left_out": made.left_out, "output": str(output)})
         return
@@ -98,7 +98,7 @@ def release_recover(
     from cameleer.release.diff import read_diff, recover
 
     read_diff(diff)  # before a base is fetched for it
-    made = recover(model_folder(raw), diff, out_folder(output))
+    made = recover(model_folder(raw), diff, output)
     if json:
         emit_json({**_facts(made), "output": str(output)})
     else:

@@ -133,7 +133,7 @@ def study_report(
     from cameleer.report.page import write_report
     from cameleer.results.store import read_study
 
-    folder = file if file.is_dir() else _study(file, overrides, output)[1]
+    folder = _folder(file, overrides, output)
     read_study(folder).require_unchanged()
     if (same or answers) and not judgements:
         raise UserError("is about judgements, and none are given", field="--same or --answers")
@@ -149,6 +149,16 @@ def _study(file: Path, overrides: list[str] | None, output: Path | None) -> tupl
     folder = output or Path("runs") / read.name
     out_folder(folder / "study.json")
     return read, folder
+
+
+def _folder(file: Path, overrides: list[str] | None, output: Path | None) -> Path:
+    """The folder of a study that was given as such, or by its file."""
+    if not file.is_dir():
+        return _study(file, overrides, output)[1]
+    if overrides or output:
+        hint = "it holds its settings, and its report is written into it"
+        raise UserError("is a folder: settings and -o go with a study's file", file=file, hint=hint)
+    return file
 
 
 def _models_table(rows: list[dict[str, Any]]) -> None:

@@ -12,6 +12,7 @@ import fcntl
 import hashlib
 import importlib.metadata
 import json
+import os
 import platform
 import shutil
 import sys
@@ -26,12 +27,23 @@ import cameleer
 from cameleer.core.console import note
 from cameleer.core.cores import cores
 from cameleer.core.errors import UserError
-from cameleer.core.files import read_json, sha256_file, sha256_tree, write_json
+from cameleer.core.files import (
+    WriteError,
+    read_json,
+    sha256_file,
+    sha256_tree,
+    write_json,
+    writing,
+)
 
 PATIENCE = 2.0  # seconds
 MANIFEST, BEGUN = "manifest.json", "begun.json"
 SCRATCH = "scratch"
 WEIGHTS = {".safetensors", ".bin", ".pt", ".pth", ".gguf", ".ckpt"}
+FULL = (errno.ENOSPC, errno.EDQUOT)
+NO_RIGHTS = (errno.EACCES, errno.EROFS, errno.EPERM)
+NO_PATH = (errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
+UNTOLD = "cannot be read or written"  # the system does not say which of both was tried
 VERSIONED = ("torch", "transformers", "tokenizers", "peft", "numpy", "scipy")
 
 
@@ -138,9 +150,10 @@ class Stage:
         if self.done():
             require_unchanged(self.folder)
             return False
-        with disk_full_named(self.folder):
+        with disk_full_named(self.folder, self.partial):
             self._require_free()
-            self.partial.mkdir(parents=True, exist_ok=True)
+            with writing(self.folder):
+                self.partial.mkdir(parents=True, exist_ok=True)
             with only_worker(self.partial):
                 if self.done():
                     return False  # by who held the lock until now
@@ -242,18 +255,34 @@ def only_worker(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def disk_full_named(folder: Path) -> Iterator[None]:
-    """Turn a full disk or a folder that cannot be written into an error that says so."""
+def disk_full_named(folder: Path, partial: Path | None = None) -> Iterator[None]:
+    """Turn a full disk, missing rights or a path that cannot be into an error that says so.
+
+    partial: where `folder` is worked on; what lies there is written, and told as lying in `folder`.
+    """
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        file = Path(os.fsdecode(error.filename or folder))
+        aside = partial is not None and file.is_relative_to(partial)
+        what = "cannot be written" if aside or isinstance(error, WriteError) else UNTOLD
+        reason = (error.strerror or "unknown reason").lower()
+        if partial is not None and aside:
+            file = _in_the_open(file.relative_to(partial), folder)
+        if error.errno in FULL:
             message, hint = "the disk is full", "make room, then give the same command again"
-        elif error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-            message, hint = "cannot be written", "check the rights"
+        elif error.errno in NO_RIGHTS:
+            message, hint = what, "check the rights"
+        elif isinstance(error, WriteError) or (error.errno in NO_PATH and error.filename):
+            message, hint = f"{what}: {reason}", "check the path"
         else:
             raise
-        raise UserError(message, file=error.filename or folder, hint=hint) from None
+        raise UserError(message, file=file, hint=hint) from None
+
+
+def _in_the_open(name: Path, folder: Path) -> Path:
+    """Where a file of a partial folder will lie; nobody asked for hidden ones: then `folder`."""
+    return folder if name.name.startswith(".") else folder / name
 
 
 def environment() -> dict[str, Any]:

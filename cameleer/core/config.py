@@ -6,22 +6,40 @@ import difflib
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from cameleer.core.errors import UserError
 from cameleer.core.files import read_text
 
+FIELDS = 100_000  # of a file whose lines are known; aliases of aliases may stand for billions
+
 
 class Config(BaseModel):
-    """Base of every configuration: unknown fields are errors, values do not change once read."""
+    """Base of every configuration: unknown fields are errors, values do not change once read, and
+    numbers are finite."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False
+    )
 
 
+def _of_a_folder(name: str) -> str:
+    if not name.strip() or name.startswith(".") or re.search(r"[/\\\x00-\x1f\x7f]", name):
+        raise ValueError("names a folder: no slash, no line break, no point at its beginning")
+    return name
+
+
+FolderName = Annotated[str, AfterValidator(_of_a_folder)]
+"""A name by which a folder is called, so that no file of others' writes elsewhere."""
+PlainName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$")]
+"""The same without spaces, for what stands in commands."""
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+"""A seed that torch, numpy and Python's random all take."""
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -41,7 +59,7 @@ def load_config(path: Path, model: type[Model], overrides: Sequence[str] = ()) -
         raise UserError(f"broken YAML: {problem}", file=path, line=line) from None
     if not isinstance(values, dict):
         raise UserError("is not a mapping of fields to values", file=path, line=1)
-    lines: Lines = dict(_lines(node, path))
+    lines: Lines = dict(islice(_lines(node, path), FIELDS))
     for override in overrides:
         lines[_override(values, override)] = None
     try:
@@ -110,9 +128,14 @@ def _override(values: dict[str, Any], override: str) -> tuple[str, ...]:
 
 
 def _lines(
-    node: yaml.Node | None, file: Path, path: tuple[str, ...] = ()
+    node: yaml.Node | None, file: Path, path: tuple[str, ...] = (), around: Sequence[yaml.Node] = ()
 ) -> Iterator[tuple[tuple[str, ...], int]]:
-    """The line at which each field of a YAML document stands; a field given twice is an error."""
+    """The line at which each field of a YAML document stands; a field given twice is an error, and
+    so is one that holds itself. around: the nodes that hold this one."""
+    if node in around:
+        line = node.start_mark.line + 1 if node else None
+        raise UserError("holds itself", file=file, line=line, field=".".join(path))
+    around = [*around, node] if node else around
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key, value in node.value:
@@ -122,11 +145,11 @@ def _lines(
                 raise UserError("is given twice", file=file, line=line, field=field)
             seen.add(name)
             yield (*path, name), line
-            yield from _lines(value, file, (*path, name))
+            yield from _lines(value, file, (*path, name), around)
     elif isinstance(node, yaml.SequenceNode):
         for index, value in enumerate(node.value):
             yield (*path, str(index)), value.start_mark.line + 1
-            yield from _lines(value, file, (*path, str(index)))
+            yield from _lines(value, file, (*path, str(index)), around)
 
 
 def _toml_lines(text: str) -> Lines:

@@ -47,24 +47,49 @@ def to_json(row: Any) -> str:
     return json.dumps(row, ensure_ascii=False, separators=(", ", ": "))
 
 
+class WriteError(OSError):
+    """A refusal of the system to write what was asked for, by whose name it goes."""
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Name `path` in a refusal: a file beside it or a folder above it says nothing to the user."""
+    try:
+        yield
+    except OSError as error:
+        raise WriteError(error.errno, error.strerror, str(path)) from error
+
+
 @contextmanager
 def replacing(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     """Open a temporary file beside `path`; on success it is flushed to disk and takes its name."""
-    if path.exists() and not path.is_file():
-        raise UserError("is no plain file: it is not replaced", file=path, hint="give another name")
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with writing(path):
+        if path.exists() and not path.is_file():
+            hint = "give another name"
+            raise UserError("is no plain file: it is not replaced", file=path, hint=hint)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = temporary.open(mode, encoding=None if "b" in mode else "utf-8")
     try:
-        with temporary.open(mode, encoding=None if "b" in mode else "utf-8") as handle:
+        with handle:
             yield handle
             handle.flush()
             os.fsync(handle.fileno())
-        temporary.replace(path)
+        with writing(path):
+            temporary.replace(path)
     except OSError as error:
         error.filename = error.filename or str(path)  # a full disk is told without a name
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def require_outside(out: Path, *inputs: Path) -> None:
+    """Raise UserError if `out` lies in a folder that is read: to write there would change it."""
+    for given in inputs:
+        if given.is_dir() and given.resolve() in out.resolve().parents:
+            hint = "give an -o outside of it"
+            raise UserError(f"lies in {given}, which is read for it", file=out, hint=hint)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -77,8 +102,9 @@ def write_json(path: Path, value: Any) -> None:
 def write_passing(path: Path, value: Any) -> None:
     """Write as JSON what is soon written anew: readers find it whole, a crash may lose it."""
     aside = path.with_name(f".{path.name}")
-    aside.write_text(json.dumps(value, ensure_ascii=False), encoding="utf-8")
-    aside.replace(path)
+    with writing(path):
+        aside.write_text(json.dumps(value, ensure_ascii=False), encoding="utf-8")
+        aside.replace(path)
 
 
 def write_jsonl(path: Path, rows: Iterable[Any]) -> int:

@@ -43,7 +43,9 @@ def locate(
             return folder
     if not given.is_dir():
         raise UserError(
-            f"no data folder for '{name}'", file=given, hint="give --data/--from, or CAMELEER_DATA"
+            f"no data folder for '{name}'",
+            file=given,
+            hint="check --data, --from, a study's 'data'",
         )
     raise UserError(
         f"no file of '{name}' here", file=given, hint=f"looked for {' or '.join(native)}"

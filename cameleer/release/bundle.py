@@ -21,10 +21,17 @@ from pathlib import Path
 from typing import IO, Any
 
 import cameleer
-from cameleer.core.artifact import MANIFEST, WEIGHTS, file_facts
+from cameleer.core.artifact import MANIFEST, WEIGHTS, disk_full_named, file_facts
 from cameleer.core.console import progress, warn
 from cameleer.core.errors import UserError
-from cameleer.core.files import read_json, replacing, sha256_file, write_json
+from cameleer.core.files import (
+    read_json,
+    replacing,
+    require_outside,
+    sha256_file,
+    write_json,
+    writing,
+)
 from cameleer.release.bundle_card import bundle_card
 from cameleer.release.findings import Problem
 from cameleer.release.verify import (
@@ -69,19 +76,23 @@ def make_bundle(
     """Bundle the study or the evaluations in `place` as a folder, or as `out` if it ends in .tar.
 
     weights: with weights and tokenizers; data: with the conversations of the mixtures. What is left
-    out is named with its hash. Raises UserError if `out` is there, or if a number of the study does
-    not follow from its samples: such a bundle would not be believed by `verify_bundle`.
+    out is named with its hash. Raises UserError if `out` is there or in `place`, or if a number of
+    the study does not follow from its samples: `verify_bundle` would not believe such a bundle.
     """
+    require_outside(out, place)
     if out.exists() and (out.is_file() or any(out.iterdir())):
         raise UserError("is there already", file=out, hint="give another -o, or remove it")
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
-        made = _filled(place, partial, derive, weights, data, added)
-        if out.suffix == ".tar":
-            write_tar(partial, out)
-        else:
-            partial.rename(out)
+        with disk_full_named(out, partial):
+            with writing(out):
+                partial.mkdir(parents=True)
+            made = _filled(place, partial, derive, weights, data, added)
+            if out.suffix == ".tar":
+                write_tar(partial, out)
+            else:
+                partial.rename(out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return Made(out, *made)

@@ -7,20 +7,28 @@ intervals of 95 %; differences to the base are paired by item, p is Holm's over 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from cameleer.core.artifact import MANIFEST
 from cameleer.core.errors import UserError
-from cameleer.core.files import read_json
+from cameleer.core.files import read_json, read_text
 from cameleer.release import markdown as md
-from cameleer.release.licences import Check
+from cameleer.release.licences import NONE_STATED, Asks, Check, Part, part, parts_of_mixture
 from cameleer.results.stats import Paired, holm, paired
 from cameleer.results.store import STUDY, Cell, Evaluation, Study, Train, read_study
 
 UNKNOWN = "not known"
+CARD = "README.md"
+WITH_CARDS = ("train", "mix", "merge", "diff")
+TUNED = f"model/{CARD}"
+"""Where a weight diff keeps the tuned model's own card."""
+EMBEDDED = "embedded:"
 HUB = {
     "mmlu": "cais/mmlu",
     "gsm": "openai/gsm8k",
@@ -33,6 +41,11 @@ HUB = {
 }
 SAFETY = ("toxigen", "truthfulqa")
 PARTS = "licences_of_base_and_data"
+IN_DOUBT = {
+    ("base", NONE_STATED): "ask, or give `release card` --base-licence",
+    ("data", UNKNOWN): "give `release card` --mix",
+}
+"""What to do about a part without a licence, by its kind and the licence's place."""
 RUN = {
     "steps": "optimizer steps",
     "conversations": "conversations",
@@ -52,8 +65,9 @@ HubName = Callable[[str], str | None]
 
 @dataclass(frozen=True)
 class Trained:
-    """A training folder with what is known of it. seeds: of how many models with its base and
-    mixture the study knows; base_evals: of the untuned base, by benchmark."""
+    """A model's folder with what is known of it: of a training, of merged adapters, of a weight
+    diff. base: as others know it; seeds: of how many models with its base and mixture the study
+    knows; base_evals: of the untuned base, by benchmark."""
 
     train: Train
     mix: Path | None
@@ -69,16 +83,95 @@ class Trained:
         """The outcome in the mixture's manifest, or nothing where no mixture is known."""
         return outcome_of(self.mix) if self.mix else {}
 
+    @property
+    def kind(self) -> str:
+        return str(self.train.manifest.get("kind"))
+
+    @property
+    def mark(self) -> str | None:
+        """The fingerprint by which evaluations name the model."""
+        manifest = self.train.manifest
+        mark = manifest["inputs"].get("tuned") if self.kind == "diff" else manifest["fingerprint"]
+        return None if mark is None else str(mark)
+
+    @cached_property
+    def tuned_card(self) -> dict[str, Any]:
+        """The front matter of the tuned model's own card, which a weight diff has with it."""
+        file = self.train.folder / TUNED
+        return front_of(file) if self.kind == "diff" and file.is_file() else {}
+
+    @cached_property
+    def own_base(self) -> str | None:
+        """What the folder itself calls the base: its adapters, its manifest or the tuned card."""
+        if self.kind == "merge":
+            return _text(self.train.outcome.get("base"))
+        if self.kind == "diff":
+            return _text(self.tuned_card.get("base_model"))
+        adapter = self.train.folder / "adapter" / "adapter_config.json"
+        facts = read_json(adapter) if adapter.is_file() else {}
+        return _text(facts.get("base_model_name_or_path")) if isinstance(facts, dict) else None
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None
+
 
 def kind_of(place: Path) -> str:
     """The kind of the stage in a folder. Raises UserError if it is none that has a card."""
     manifest = place / MANIFEST
     facts = read_json(manifest) if manifest.is_file() else {}
     kind = facts.get("kind") if isinstance(facts, dict) else None
-    if kind not in ("train", "mix"):
-        hint = "give the folder of `train run` or `mix build`, in a study train/… or mix/…"
+    if kind not in WITH_CARDS:
+        hint = (
+            "give the folder of `train run`, `release merge`, `release diff` or `mix build`, in a "
+            "study train/… or mix/…"
+        )
         raise UserError("is no finished training and no mixture", file=place, hint=hint)
     return str(kind)
+
+
+def front_of(file: Path) -> dict[str, Any]:
+    """A card's front matter, empty if it has none. Raises UserError if it is broken."""
+    begin, _, rest = read_text(file).partition("---\n")
+    try:
+        found = yaml.safe_load(rest.partition("\n---")[0]) if not begin else {}
+    except yaml.YAMLError:
+        raise UserError("its front matter is broken YAML", file=file) from None
+    return found if isinstance(found, dict) else {}
+
+
+def listed_parts(card: Mapping[str, Any], asks: Asks, file: str | Path = CARD) -> list[Part]:
+    """Base and data with their licences, as a card's front matter lists them.
+
+    Raises UserError if it is no such list.
+    """
+    try:
+        listed = [(str(a), str(b), str(c)) for a, b, c in card.get(PARTS) or ()]
+    except (TypeError, ValueError):
+        raise UserError("is no list of name, kind and licence", file=file, field=PARTS) from None
+    return [part_of(*one, asks) for one in listed]
+
+
+def part_of(name: str, kind: str, licence: str, asks: Asks) -> Part:
+    """The part of that name; of one without a licence it says what to do, by its kind."""
+    found = part(name, kind, licence, asks)
+    words = IN_DOUBT.get((kind, licence))
+    return replace(found, asks=(words,)) if words else found
+
+
+def parts_of(model: Trained, base: str | None, licence: str | None, asks: Asks) -> list[Part]:
+    """A model's base and data. Data that are not known are a part too: nobody looked at them.
+
+    base, licence: of the base, as far as the user or its name tells them.
+    """
+    tuned = listed_parts(model.tuned_card, asks, model.train.folder / TUNED)
+    said = [one.licence for one in tuned if one.kind == "base"]
+    stated = licence or (said[0] if said else NONE_STATED)
+    data = parts_of_mixture(model.data) or [one for one in tuned if one.kind == "data"]
+    unknown = part_of("the training data", "data", UNKNOWN, asks)
+    return [part_of(base or model.base or "the base model", "base", stated, asks)] + (
+        data or [unknown]
+    )
 
 
 def outcome_of(mix: Path) -> dict[str, Any]:
@@ -88,21 +181,27 @@ def outcome_of(mix: Path) -> dict[str, Any]:
 
 
 def read_trained(place: Path, mix: Path | None = None, evals: Sequence[Path] = ()) -> Trained:
-    """What is known of a training: from its study, if it stands in one, and from what is given.
+    """What is known of a model: from its study, if it stands in one, and from what is given.
 
-    Raises UserError if it was trained on other data, or if the evaluations are of another model.
+    Raises UserError if it was trained on other data, if the evaluations are of another model, or if
+    what is given is no mixture and no evaluation.
     """
+    for folder in [mix] if mix else []:
+        _require_stage(folder, MANIFEST, "--mix", "mixture", "`mix build`")
+    for folder in evals:
+        _require_stage(folder, "scores.json", "--evals", "evaluation", "`eval run`")
     train = Train(place)
     study, cell = _home(place)
     mix = mix or (cell.mix if cell else None)
+    model = Trained(train, mix)
     given = {_label(one): one for one in map(Evaluation, evals)}
     for one in given.values():
-        _require_of(one, train)
+        _require_of(one, model)
     trained = train.manifest["inputs"].get("data")
-    if mix is not None and read_json(mix / MANIFEST).get("fingerprint") != trained:
+    if mix and model.kind == "train" and read_json(mix / MANIFEST).get("fingerprint") != trained:
         raise UserError(f"is not the data that {place} was trained on", file=mix)
     if study is None or cell is None:
-        return Trained(train, mix, evals=given)
+        return replace(model, base=_public(model.own_base), evals=given)
     untuned = study.of(cell.base, None)
     return Trained(
         train,
@@ -114,6 +213,21 @@ def read_trained(place: Path, mix: Path | None = None, evals: Sequence[Path] = (
         untuned[0].evals if untuned else {},
         len(study.of(cell.base, cell.mixture)),
     )
+
+
+def _require_stage(folder: Path, holds: str, option: str, kind: str, verb: str) -> None:
+    """Raise UserError for a file, or a folder in which nothing of this kind was finished."""
+    made = all((folder / name).is_file() for name in (MANIFEST, holds))
+    facts = read_json(folder / MANIFEST) if made else None
+    if not isinstance(facts, dict) or not isinstance(facts.get("outcome"), dict):
+        hint = f"give the folder of {verb}"
+        raise UserError(f"is no folder of a finished {kind}", file=folder, field=option, hint=hint)
+
+
+def _public(base: str | None) -> str | None:
+    """A base's name if others know it too, on the hub or embedded; a path tells them nothing."""
+    known = re.fullmatch(rf"({EMBEDDED})?\w[\w.-]*(/[\w.-]+)?", base or "")
+    return base if base and known and not Path(base).exists() else None
 
 
 def _home(place: Path) -> tuple[Study | None, Cell | None]:
@@ -131,10 +245,11 @@ def _label(run: Evaluation) -> str:
     return f"{run.scores['benchmark']}:{run.scores['setting']}"
 
 
-def _require_of(run: Evaluation, train: Train) -> None:
-    model = ((run.manifest.get("config") or {}).get("engine") or {}).get("model")
-    if model != train.manifest["fingerprint"]:
-        raise UserError(f"is an evaluation of another model than {train.folder}", file=run.folder)
+def _require_of(run: Evaluation, model: Trained) -> None:
+    asked = ((run.manifest.get("config") or {}).get("engine") or {}).get("model")
+    if asked != model.mark:
+        about = f"is an evaluation of another model than {model.train.folder}"
+        raise UserError(about, file=run.folder)
 
 
 def model_card(model: Trained, title: str, base: str | None, check: Check, hub: HubName) -> str:
@@ -148,16 +263,16 @@ def model_card(model: Trained, title: str, base: str | None, check: Check, hub: 
         f"# {md.plain(title)}",
         f"{md.plain(base)}{about}, fine-tuned on "
         f"{md.plain(model.mixture or 'instruction data')}"
-        f"{_method(manifest['config'])}.",
+        f"{_method(model)}.",
+        *([_recovery(model)] if model.kind == "diff" else []),
         "## Training data",
         _data_section(model),
-        "## Training",
+        "## Training" if model.kind == "train" else "## How it was made",
         md.pairs(_settings(manifest), ("setting", "value")),
         "## Evaluation",
         _evaluation_section(model),
         "## Input format",
-        f"The chat template `{manifest['config'].get('template', UNKNOWN)}`, which comes with the "
-        "tokenizer (`chat_template.jinja`); the model was trained on no other.",
+        _template(model),
         "## Limits",
         md.bullets(_limits(model)),
         "## Licence",
@@ -173,14 +288,18 @@ def _model_front(
 ) -> dict[str, Any]:
     config = model.train.manifest["config"]
     front: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": "text-generation"}
-    if base or model.base:
-        front["base_model"] = base or model.base
+    if model.kind == "diff":  # nothing can load it as it is
+        front = {}
+    named = base or model.base
+    if named and not named.startswith(EMBEDDED):  # the hub refuses names that are none of its own
+        front["base_model"] = named
         front["base_model_relation"] = "finetune"
     names = [hub(name) for name in model.data.get("sources") or {}]
     if known := sorted({name for name in names if name}):
         front["datasets"] = known
     front |= licence_front(check)
-    front["tags"] = ["cameleer", "instruction-tuning", *(["lora"] if config.get("lora") else [])]
+    lora = config.get("lora") or model.kind == "merge"
+    front["tags"] = ["cameleer", "instruction-tuning", *(["lora"] if lora else [])]
     results = [_result(run) for run in model.evals.values() if run.scored]
     if results:
         front["model-index"] = [{"name": title, "results": results}]
@@ -232,7 +351,12 @@ def _result(run: Evaluation) -> dict[str, Any]:
     return {"task": task, "dataset": about, "metrics": [metric]}
 
 
-def _method(config: dict[str, Any]) -> str:
+def _method(model: Trained) -> str:
+    if model.kind == "merge":
+        return ", LoRA, merged"
+    if model.kind == "diff":
+        return ", as a difference to it"
+    config = model.train.manifest["config"]
     lora = config.get("lora")
     if not lora:
         return ", all weights"
@@ -240,11 +364,34 @@ def _method(config: dict[str, Any]) -> str:
     return f", LoRA of rank {lora['r']}{how}, merged"
 
 
+def _recovery(model: Trained) -> str:
+    """What a weight diff is, and where it is told how the model was trained."""
+    told = "This is no model: who has the base gives it back with `cameleer release recover`."
+    if not model.tuned_card:
+        return told
+    return f"{told} How it was trained and evaluated stands in [its own card]({TUNED})."
+
+
+def _template(model: Trained) -> str:
+    if model.kind != "train":
+        return "The chat template that comes with the tokenizer (`chat_template.jinja`)."
+    name = model.train.manifest["config"].get("template", UNKNOWN)
+    return (
+        f"The chat template `{name}`, which comes with the tokenizer (`chat_template.jinja`); the "
+        "model was trained on no other."
+    )
+
+
 def _data_section(model: Trained) -> str:
-    if not model.mix:
+    if not model.mix and model.kind == "train":
         return "The mixture is not known: the training folder names its fingerprint only (below)."
+    if not model.mix:
+        return "The mixture is not known."
     counts = model.train.outcome.get("counts") or {}
-    return sources_table(model.data, counts)
+    table = sources_table(model.data, counts)
+    if model.kind == "train":
+        return table
+    return f"{table}\n\nThat it was trained on this is said by who wrote the card, by no manifest."
 
 
 def sources_table(outcome: dict[str, Any], counts: dict[str, Any]) -> str:
@@ -358,7 +505,8 @@ def _origin(manifest: dict[str, Any]) -> list[tuple[str, str]]:
         for name, version in (manifest.get("environment") or {}).items()
         if name not in ("platform", "cores")
     }
-    facts = {"training, fingerprint": manifest["fingerprint"], **inputs, **versions}
+    made = {"train": "training", "diff": "weight diff"}.get(manifest["kind"], manifest["kind"])
+    facts = {f"{made}, fingerprint": manifest["fingerprint"], **inputs, **versions}
     return [(name, f"`{value}`") for name, value in facts.items()]
 
 

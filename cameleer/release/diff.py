@@ -29,11 +29,11 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import ValidationError
 
-from cameleer.core.artifact import BEGUN, MANIFEST, Stage
+from cameleer.core.artifact import BEGUN, MANIFEST, Stage, disk_full_named
 from cameleer.core.config import Config
 from cameleer.core.console import Ticker, progress
 from cameleer.core.errors import UserError
-from cameleer.core.files import read_json, replacing, sha256_file
+from cameleer.core.files import read_json, replacing, require_outside, sha256_file, writing
 from cameleer.model.load import model_fingerprint
 from cameleer.release.tensor_files import Stored, TensorFile, read_header, weight_files
 
@@ -94,6 +94,7 @@ def diff(raw: Path, tuned: Path, folder: Path) -> Diff:
 
     Raises UserError for a folder that is not whole, or two models of which less than half fits.
     """
+    require_outside(folder, raw, tuned)
     base, files = _by_name(weight_files(raw)), weight_files(tuned)
     _require_kin(base, files, raw, tuned)
     inputs = {"raw": model_fingerprint(raw), "tuned": model_fingerprint(tuned)}
@@ -135,6 +136,7 @@ def recover(raw: Path, given: Path, folder: Path) -> Diff:
     raw: the base's folder, its tensors in whatever files; given: the diff's. Everything is checked
     before anything is written: UserError names the file or tensor that is not what it was.
     """
+    require_outside(folder, raw, given)
     facts = read_diff(given)
     stage = Stage("recover", folder, {"format": 1}, {"diff": sha256_file(given / MANIFEST)})
     if stage.done():
@@ -218,6 +220,10 @@ def _require_kin(base: dict[str, Stored], files: list[TensorFile], raw: Path, tu
 
 def require_free(folder: Path) -> None:
     """Say before long work that there is no place for its result, as the stage would after it."""
+    if folder.is_file():
+        raise UserError("is a file, a folder is needed", file=folder, hint="give another -o")
+    with disk_full_named(folder), writing(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
     if folder.is_dir() and any(folder.iterdir()):
         raise UserError("is not empty", file=folder, hint="give another -o, or remove it yourself")
 

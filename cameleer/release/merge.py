@@ -14,19 +14,31 @@ from typing import Any
 from cameleer.core.artifact import MANIFEST, Stage
 from cameleer.core.console import note
 from cameleer.core.errors import UserError
-from cameleer.core.files import read_json, sha256_tree
+from cameleer.core.files import read_json, require_outside, sha256_tree
 from cameleer.model.adapters import ADAPTER
 from cameleer.model.bnb import bitsandbytes
 from cameleer.model.load import load_model, model_fingerprint, model_folder, quiet
 from cameleer.release.diff import companions, emptied, require_free
+from cameleer.release.tensor_files import read_header
 
-CONFIG = "adapter_config.json"
+CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
 NOT_FOLDED = (
     "use_dora", "use_qalora", "use_bdlora", "lora_bias", "target_parameters", "layer_replication",
     "trainable_token_indices", "alora_invocation_tokens", "arrow_config", "kasa_config",
     "velora_config", "monteclora_config",
 )  # fmt: skip
 """Settings of peft with which a model is not `base + B A`, or not only."""
+TYPES: dict[str, tuple[str, tuple[type, ...]]] = {
+    "r": ("a whole number", (int,)),
+    "lora_alpha": ("a number", (int, float)),
+    "target_modules": ("text or a list", (str, list, type(None))),
+    "exclude_modules": ("text or a list", (str, list, type(None))),
+    "modules_to_save": ("a list", (list, type(None))),
+    "rank_pattern": ("an object", (dict, type(None))),
+    "alpha_pattern": ("an object", (dict, type(None))),
+    "use_rslora": ("true or false", (bool, type(None))),
+}
+"""Settings that peft reckons with unlooked at, and what they must be."""
 PLAIN_INITS = (True, "gaussian", "orthogonal", False)  # others change the base's own weights
 OF_WEIGHTS = {"config.json", "generation_config.json", "README.md", CONFIG}
 
@@ -60,10 +72,10 @@ def adapter_of(folder: Path, base: str | None = None) -> Adapter:
             file=folder,
             hint="a run that trained all weights needs no merging",
         )
-    if not (own / "adapter_model.safetensors").is_file():
-        raise UserError(
-            "holds no adapter_model.safetensors", file=own, hint="convert it: pickles run code"
-        )
+    weights = own / TENSORS
+    if not weights.is_file():
+        raise UserError(f"holds no {TENSORS}", file=own, hint="convert it: pickles run code")
+    read_header(weights)  # a file that is cut off fits no base, and would blame the base
     said = read_json(own / CONFIG)
     _require_plain(said, own / CONFIG)
     trained = _facts(run / MANIFEST if run else None)
@@ -90,6 +102,9 @@ def _require_plain(said: Any, file: Path) -> None:
     if not isinstance(said, dict) or said.get("peft_type") != "LORA":
         kind = said.get("peft_type") if isinstance(said, dict) else None
         raise UserError(f"is of type {kind}, only LORA can be merged", file=file)
+    for field, (wanted, types) in TYPES.items():
+        if field in said and not _is_a(said[field], types):
+            raise UserError(f"is not {wanted}", file=file, field=field)
     for field in NOT_FOLDED:
         if said.get(field):
             raise UserError("such adapters cannot be merged yet", file=file, field=field)
@@ -101,12 +116,20 @@ def _require_plain(said: Any, file: Path) -> None:
         )
 
 
+def _is_a(value: Any, types: tuple[type, ...]) -> bool:
+    """Whether JSON holds one of these; true is no number, and what a list holds is text."""
+    if isinstance(value, list) and not all(isinstance(one, str) for one in value):
+        return False
+    return isinstance(value, types) and (not isinstance(value, bool) or bool in types)
+
+
 def merge(adapter: Adapter, folder: Path) -> dict[str, Any]:
     """Write base and adapters as one plain model to `folder`; skipped if it is there.
 
     Returns what the manifest says of it. Raises UserError if the adapters do not fit the base.
     """
     base = model_folder(adapter.base)
+    require_outside(folder, adapter.run or adapter.folder, base)
     dtype = _dtype(adapter, base)
     inputs = {"base": model_fingerprint(base), "adapter": sha256_tree(adapter.folder)}
     stage = Stage("merge", folder, {"dtype": dtype}, inputs)
@@ -166,6 +189,8 @@ def _merged(adapter: Adapter, base: Path, dtype: str) -> Any:
     except (ValueError, RuntimeError, KeyError, SafetensorError) as error:
         said = [line.strip() for line in str(error).splitlines() if line.strip()]
         raise _misfit(adapter, " ".join(said[:2]) or type(error).__name__) from None
+    except (TypeError, AttributeError) as error:  # peft takes settings of any type, and uses them
+        raise UserError(f"peft cannot use it: {error}", file=adapter.folder / CONFIG) from None
     _require_all(adapted, adapter)
     note("merging")
     plain = merged(adapted)
@@ -180,9 +205,12 @@ def _require_all(adapted: Any, adapter: Adapter) -> None:
     from peft import get_peft_model_state_dict
     from safetensors import safe_open
 
-    with safe_open(adapter.folder / "adapter_model.safetensors", framework="numpy") as handle:
+    with safe_open(adapter.folder / TENSORS, framework="numpy") as handle:
         held = set(handle.keys())
-    placed = set(get_peft_model_state_dict(adapted))
+    # Not "auto": peft would look for the base on the hub, by the name that the adapters give it.
+    placed = set(get_peft_model_state_dict(adapted, save_embedding_layers=False))
+    if held - placed:  # some are saved with the embeddings
+        placed = set(get_peft_model_state_dict(adapted, save_embedding_layers=True))
     if differ := sorted(held ^ placed):
         raise _misfit(adapter, f"{len(differ)} weights have no counterpart, such as {differ[0]}")
 

@@ -11,25 +11,22 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
-
-import yaml
 
 from cameleer.core.artifact import MANIFEST, file_facts, require_unchanged
 from cameleer.core.console import progress
 from cameleer.core.errors import UserError
-from cameleer.core.files import read_json, read_text
+from cameleer.core.files import read_json
 from cameleer.release.bundle import write_tar
-from cameleer.release.card import PARTS, hub_licence
+from cameleer.release.card import CARD, PARTS, WITH_CARDS, front_of, hub_licence, listed_parts
 from cameleer.release.findings import Problem
 from cameleer.release.leaks import is_pickle, leaks
-from cameleer.release.licences import Asks, Check, check, part
+from cameleer.release.licences import Asks, Check, check
 from cameleer.release.verify import BUNDLE, Derive, opened, verify_bundle
 from cameleer.results.store import STUDY
 
-CARD = "README.md"
 PICKLE = "is a pickle, which runs code where it is loaded: give safetensors"
 Kind = Literal["model", "dataset"]
 
@@ -150,9 +147,9 @@ def look(load: Cargo, asks: Asks, accept: Collection[str] = ()) -> Found:
             refused.append(Problem(name, PICKLE))
         found = [Problem(name, one.what, f"line {one.line}") for one in leaks(name, file)]
         (accepted if name in accept else refused).extend(found)
-    card = _front(load.files[CARD]) if CARD in load.files else {}
+    card = front_of(load.files[CARD]) if CARD in load.files else {}
     if not card.get("license"):
-        what = "states no licence" if card else "no card: `cameleer release card` writes one"
+        what = "states no licence" if card else _no_card(load)
         refused.append(Problem(CARD, what))
     licence = _licence(card, asks)
     if licence:
@@ -171,26 +168,22 @@ def _hashed(files: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
     return facts
 
 
-def _front(file: Path) -> dict[str, Any]:
-    """A card's front matter, empty if it has none."""
-    begin, _, rest = read_text(file).partition("---\n")
-    try:
-        found = yaml.safe_load(rest.partition("\n---")[0]) if not begin else {}
-    except yaml.YAMLError:
-        raise UserError("its front matter is broken YAML", file=file) from None
-    return found if isinstance(found, dict) else {}
+def _no_card(load: Cargo) -> str:
+    """That there is no card, and who writes one: of what others made, the user does."""
+    manifest = load.files.get(MANIFEST)
+    facts = read_json(manifest) if manifest else None
+    if isinstance(facts, dict) and facts.get("kind") in WITH_CARDS:
+        return "no card: `cameleer release card` writes one"
+    return "no card: write one that begins with `license: …` between two lines of `---`"
 
 
 def _licence(card: Mapping[str, Any], asks: Asks) -> Check | None:
     """The card's licence against those of base and data that it lists."""
     if not card.get(PARTS):
         return None
-    try:
-        listed = [(str(a), str(b), hub_licence(str(c))) for a, b, c in card[PARTS]]
-    except (TypeError, ValueError):
-        raise UserError("is no list of name, kind and licence", file=CARD, field=PARTS) from None
+    listed = [replace(one, licence=hub_licence(one.licence)) for one in listed_parts(card, asks)]
     own = str(card.get("license"))
-    return check([part(*one, asks) for one in listed], None if own == "other" else own, asks)
+    return check(listed, None if own == "other" else own, asks)
 
 
 def hub() -> Hub:

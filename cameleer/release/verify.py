@@ -52,7 +52,40 @@ class Derive:
     judging: Callable[[Path], dict[str, Any]]
 
 
-def verify_bundle(place: Path, derive: Derive, expected: str | None = None) -> Findings:
+class Damage(Problem):
+    """A problem that no other version of cameleer explains: what was bundled is not what is here.
+
+    Of what merely comes out otherwise when it is derived anew, that cannot be said.
+    """
+
+
+@dataclass
+class Checked(Findings):
+    """What the check of a whole bundle found; made_by: the version that made it."""
+
+    made_by: str = ""
+
+    def error(self, place: Path) -> UserError:
+        """What is wrong in one line: changed files, or numbers that another version derives."""
+        first = self.problems[0]
+        if any(isinstance(one, Damage) for one in self.problems):
+            count = len(self.problems)
+            about = f"bundle tampered with, or broken: {count} problems, first {first}"
+            hint = "ask its authors for the bundle they published"
+            return UserError(about, file=place, hint=hint)
+        versions = f"made by cameleer {self.made_by}, checked by {cameleer.__version__}"
+        about = (
+            f"all files have their hashes, but {len(self.problems)} numbers or texts are not what "
+            f"this version derives ({versions}), first {first}"
+        )
+        hint = f"check it with cameleer {self.made_by}" if self._other() else "ask its authors"
+        return UserError(about, file=place, hint=hint)
+
+    def _other(self) -> bool:
+        return self.made_by != cameleer.__version__
+
+
+def verify_bundle(place: Path, derive: Derive, expected: str | None = None) -> Checked:
     """Check a bundle, a folder or a .tar; `expected`: the fingerprint that was published.
 
     Raises UserError for what is no bundle at all; whatever is wrong with one is in `problems`.
@@ -65,9 +98,9 @@ def verify_bundle(place: Path, derive: Derive, expected: str | None = None) -> F
         findings = check_files(root, index)
         if expected is not None and not findings.fingerprint.startswith(expected.lower()):
             about = f"its fingerprint is {findings.fingerprint}, not {expected}"
-            findings.problems.insert(0, Problem(BUNDLE, about))
-        if index.get("cameleer") != cameleer.__version__:
-            made = f"made by cameleer {index.get('cameleer')}, checked by {cameleer.__version__}"
+            findings.problems.insert(0, Damage(BUNDLE, about))
+        if findings.made_by != cameleer.__version__:
+            made = f"made by cameleer {findings.made_by}, checked by {cameleer.__version__}"
             findings.given.append(f"{made}: where both differ in layout, pages and tables do too")
         numbers = check_numbers(root, derive)
         findings.problems += [*numbers.problems, *check_written(root, index)]
@@ -129,7 +162,7 @@ def _index(root: Path, place: Path) -> dict[str, Any]:
     return index
 
 
-def check_files(root: Path, index: Mapping[str, Any]) -> Findings:
+def check_files(root: Path, index: Mapping[str, Any]) -> Checked:
     """Whether the files are those of bundle.json, byte by byte."""
     listed: dict[str, Any] = index["files"]
     there = {
@@ -140,20 +173,21 @@ def check_files(root: Path, index: Mapping[str, Any]) -> Findings:
     there.pop(BUNDLE, None)
     links = {name for name, file in there.items() if file.is_symlink()}
     hashes = {name: sha256_file(file) for name, file in there.items() if name not in links}
-    found = Findings(files=len(listed), fingerprint=sha256_file(root / BUNDLE))
+    found = Checked(files=len(listed), fingerprint=sha256_file(root / BUNDLE))
+    found.made_by = str(index.get("cameleer"))
     told = found.problems
-    told += [Problem(name, "is a link, no file of a bundle") for name in sorted(links)]
+    told += [Damage(name, "is a link, no file of a bundle") for name in sorted(links)]
     added = {name for name in hashes if name not in listed}
     for name, facts in listed.items():
         expected = facts.get("sha256") if isinstance(facts, dict) else None
         if name in hashes:
             if hashes[name] != expected:
-                told.append(Problem(name, f"its bytes were changed: sha256 is {hashes[name]}"))
+                told.append(Damage(name, f"its bytes were changed: sha256 is {hashes[name]}"))
         elif name not in links:
             moved = sorted(other for other in added if hashes[other] == expected)
             added -= set(moved[:1])
-            told.append(Problem(name, f"was renamed to {moved[0]}" if moved else "is missing"))
-    told += [Problem(name, "was added: it is not in bundle.json") for name in sorted(added)]
+            told.append(Damage(name, f"was renamed to {moved[0]}" if moved else "is missing"))
+    told += [Damage(name, "was added: it is not in bundle.json") for name in sorted(added)]
     return found
 
 
@@ -167,7 +201,7 @@ def check_written(root: Path, index: Mapping[str, Any]) -> list[Problem]:
                 inside = (manifest.parent / name).relative_to(root).as_posix()
                 if hashes.get(inside, {}).get("sha256") != facts["sha256"]:
                     about = "is not as its stage wrote it" if inside in hashes else "is missing"
-                    found.problems.append(Problem(inside, about))
+                    found.problems.append(Damage(inside, about))
     return found.problems
 
 
@@ -201,9 +235,11 @@ def _told(found: Findings, root: Path, file: Path) -> Iterator[None]:
         inside = at.is_relative_to(root)
         where = f"line {error.line}" if error.line else error.field or ""
         name = at.relative_to(root).as_posix() if inside else name
-        found.problems.append(Problem(name, error.message, where))
+        problem = Damage(name, error.message, where)
+        if problem not in found.problems:  # what scores are of, the report is of as well
+            found.problems.append(problem)
     except BROKEN as error:
-        found.problems.append(Problem(name, f"cannot be read: {type(error).__name__}: {error}"))
+        found.problems.append(Damage(name, f"cannot be read: {type(error).__name__}: {error}"))
 
 
 def _check_stage(found: Findings, root: Path, folder: Path, derive: Derive) -> None:
@@ -212,9 +248,9 @@ def _check_stage(found: Findings, root: Path, folder: Path, derive: Derive) -> N
     said = manifest["fingerprint"]
     if said != stage_fingerprint(manifest):
         about = f"says {said}, but its kind, config and inputs give {stage_fingerprint(manifest)}"
-        found.problems.append(Problem(name, about, "fingerprint"))
+        found.problems.append(Damage(name, about, "fingerprint"))
     if manifest.get("seal") not in (None, seal(manifest)):
-        found.problems.append(Problem(name, "was changed after the work was finished", "seal"))
+        found.problems.append(Damage(name, "was changed after the work was finished", "seal"))
     found.numbers += 1
     if manifest["kind"] == "eval":
         _check_evaluation(found, root, folder, manifest)
@@ -338,13 +374,13 @@ def _check_chain(found: Findings, root: Path, cell: Cell) -> None:
         data = read_json(cell.mix / MANIFEST)["fingerprint"]
         if trained["inputs"].get("data") != data:
             about = f"was trained on other data than {cell.mix.name}"
-            found.problems.append(Problem(f"{name}/{MANIFEST}", about, "inputs.data"))
+            found.problems.append(Damage(f"{name}/{MANIFEST}", about, "inputs.data"))
     for run in cell.evals.values():
         model = ((run.manifest.get("config") or {}).get("engine") or {}).get("model")
         if re.fullmatch("[0-9a-f]{64}", str(model)) and model != trained["fingerprint"]:
             file = (run.folder / MANIFEST).relative_to(root).as_posix()
             about = f"these are answers of another model than {name}"
-            found.problems.append(Problem(file, about, "config.engine.model"))
+            found.problems.append(Damage(file, about, "config.engine.model"))
 
 
 def _check_searched(found: Findings, root: Path, cell: Cell, touched: Path | None) -> None:
@@ -355,7 +391,7 @@ def _check_searched(found: Findings, root: Path, cell: Cell, touched: Path | Non
     if searched != read_json(cell.mix / MANIFEST)["fingerprint"]:
         file = (touched / MANIFEST).relative_to(root).as_posix()
         about = f"test items were looked for in another mixture than {cell.mix.name}"
-        found.problems.append(Problem(file, about, "inputs.mixture"))
+        found.problems.append(Damage(file, about, "inputs.mixture"))
 
 
 def _check_report(found: Findings, root: Path, derive: Derive) -> None:
@@ -365,7 +401,12 @@ def _check_report(found: Findings, root: Path, derive: Derive) -> None:
         for entry in root.iterdir():
             if entry.name != REPORT:
                 (twin / entry.name).symlink_to(entry.resolve())
-        derive.report(twin, twin / REPORT)
+        written = False
+        with _told(found, twin, twin / STUDY):  # what it cannot read goes by its name in the bundle
+            derive.report(twin, twin / REPORT)
+            written = True
+        if not written:
+            return
         for name in sorted(_below(twin) | _below(root)):
             if not (root / name).is_file():
                 found.problems.append(Problem(name, "is missing, and can be derived"))

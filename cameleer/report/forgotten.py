@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -163,8 +164,13 @@ def changed(found: list[Flips], out: Path) -> list[Changed]:
         Changed(
             (one.difference.base, one.difference.benchmark),
             (UNTUNED, one.difference.mixture),
-            "cameleer eval diff " + " ".join(relative(folder, out) for folder in one.folders),
+            _command(one, out),
         )
         for one in found
         if one.forgotten or one.learned
     ]
+
+
+def _command(one: Flips, out: Path) -> str:
+    folders = (relative(folder, out) for folder in one.folders)
+    return shlex.join(["cameleer", "eval", "diff", *folders])

@@ -299,7 +299,8 @@ class _Fit:
         if self.luck is not None and self.luck[0] > 0:
             parts.append((self.luck[0] * float(trained @ trained), self.luck[1]))
         _, freedom, error = half_width(parts, self.level)
-        return float(weights @ self.means), error, max(1.0, freedom)
+        value = float(weights @ self.means)
+        return value if abs(value) >= ALIKE else 0.0, error, max(1.0, freedom)
 
     def effect(self, index: int, source: str, benchmark: str) -> Effect:
         value, error, freedom = self.contrast(self.design.solve[1 + index])
@@ -324,7 +325,8 @@ class _Fit:
     def best(self, benchmark: str) -> Best:
         design, sources = self.design, self.design.sources
         alike = float(np.ptp(self.means)) < ALIKE
-        effects = (design.solve @ self.means)[1:] * (not alike)  # else rounding would choose
+        effects = (design.solve @ self.means)[1:]
+        effects = np.where(np.abs(effects) < ALIKE, 0.0, effects)  # else rounding would choose
         there = design.told & (effects > 0)
         if not there.any():
             there = np.arange(len(sources)) == np.where(design.told, effects, -np.inf).argmax()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import combinations
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from zlib import crc32
 
 from pydantic import (
@@ -26,6 +26,7 @@ from cameleer.core.errors import unknown
 from cameleer.data.mix.config import MixConfig, Part
 
 Kind = Literal["single", "leave-one-out", "add-one-in", "pairs", "ratios", "sizes", "random"]
+Ratio = Annotated[dict[str, PositiveFloat], Field(min_length=1)]
 SEED = 42
 ALL = "all"  # the name of the mixture of every source
 
@@ -64,7 +65,7 @@ class Design(Config):
     mixtures: list[Kind] = Field(min_length=1)
     sources: list[Source] = Field(min_length=1)
     core: list[str] = Field(default_factory=list)
-    ratios: list[dict[str, PositiveFloat]] = Field(default_factory=list)
+    ratios: list[Ratio] = Field(default_factory=list)
     total: PositiveInt | None = None
     sizes: list[float] = Field(default_factory=list)
     tokens: list[PositiveInt] = Field(default_factory=list)

@@ -20,7 +20,7 @@ from cameleer.evals.runner import eval_stage
 from cameleer.model.load import load_tokenizer, model_fingerprint, model_folder
 from cameleer.model.size import parameters
 from cameleer.study.licences import licences
-from cameleer.study.study import Base, Method, Reference, Study, label_of, row_name
+from cameleer.study.study import Base, Method, Reference, Study, cell_name, label_of, row_name
 from cameleer.train.config import TrainConfig
 
 Failed = dict[str, str]
@@ -42,11 +42,9 @@ class Cell:
 
     @property
     def name(self) -> str:
-        parts = [self.base.name]
-        if self.mixture is not None:
-            parts += [self.mixture.name, *([self.method.name] if self.method else [])]
-            parts += [f"s{self.seed}"]
-        return "--".join(parts)
+        if self.mixture is None or self.seed is None or isinstance(self.base, Reference):
+            return self.base.name
+        return cell_name(self.base, self.mixture, self.method, self.seed)
 
     @property
     def row(self) -> str | None:

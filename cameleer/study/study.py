@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from itertools import product, starmap
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -19,7 +21,7 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from cameleer.core.config import Config, load_config
+from cameleer.core.config import Config, FolderName, PlainName, Seed, load_config
 from cameleer.core.errors import UserError, unknown
 from cameleer.data.miniature import Miniature
 from cameleer.data.mix.config import MixConfig
@@ -31,9 +33,12 @@ from cameleer.evals.judge.run import JudgeSpec
 from cameleer.evals.judge.spec import pairwise_judge
 from cameleer.model.embedded import embedded_folder
 from cameleer.results.records import Format, Rule
+from cameleer.results.store import UNTUNED
 from cameleer.study.budget import Budget
 from cameleer.study.designs import Design
 from cameleer.train.config import TrainSettings
+
+LONGEST = 180  # bytes of a model's name: a file system has 255, of which a benchmark takes some
 
 
 def _settings(value: dict[str, Any]) -> dict[str, Any]:
@@ -51,7 +56,7 @@ TrainChanges = Annotated[dict[str, Any], AfterValidator(_settings)]
 class Base(Config):
     """A base model: folder, hub id or `embedded:NAME`; `train` changes settings for it alone."""
 
-    name: str
+    name: FolderName
     model: str
     about: str = ""
     train: TrainChanges = Field(default_factory=dict)
@@ -71,7 +76,7 @@ class Base(Config):
 class Method(Config):
     """A way of training, such as `full` or `lora`, told by the settings that it changes."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9._-]+$")
+    name: PlainName
     train: TrainChanges = Field(default_factory=dict)
 
 
@@ -136,7 +141,7 @@ class Reference(Config):
     names. It is asked in each benchmark's own format, unless the benchmark's entry says another.
     """
 
-    name: str = Field(pattern=r"^[A-Za-z0-9._-]+$")
+    name: PlainName
     model: str
     about: str = ""
     engine: EngineSpec | None = None
@@ -166,7 +171,7 @@ class StudyJudge(JudgeSpec):
     of answers. benchmark: whose answers, one that is not scored.
     """
 
-    name: str = Field(pattern=r"^[A-Za-z0-9._-]+$")
+    name: PlainName
     judge: str
     against: str
     model: str | None = None
@@ -191,6 +196,10 @@ class StudyJudge(JudgeSpec):
         model = self.model or pairwise_judge(self.judge).model
         assert model is not None
         return self.engine.chosen(model) if self.engine else choose(model)
+
+
+Parted = TypeVar("Parted", MixConfig, Design | None)
+"""What has parts with sources."""
 
 
 def _known(spec: EvalSpec) -> EvalSpec:
@@ -229,17 +238,19 @@ class ExecutorSpec(Config):
         return self
 
 
-def _sources_known(mixture: MixConfig) -> MixConfig:
+def _sources_known(given: Parted) -> Parted:
     """An unknown source is told here, where file and line of the field are known."""
-    for index, part in enumerate(mixture.parts):
+    parts = given.parts if isinstance(given, MixConfig) else given.sources if given else []
+    name = "parts" if isinstance(given, MixConfig) else "sources"
+    for index, part in enumerate(parts):
         try:
             if part.source is not None:
                 source_named(part.source)
         except UserError as error:
             about = PydanticCustomError("source", "{said}", {"said": str(error)})
-            wrong = InitErrorDetails(type=about, loc=("parts", index, "source"), input=part.source)
+            wrong = InitErrorDetails(type=about, loc=(name, index, "source"), input=part.source)
             raise ValidationError.from_exception_data("mixture", [wrong]) from None
-    return mixture
+    return given
 
 
 class Study(Config):
@@ -266,17 +277,17 @@ class Study(Config):
     mixture holds can be told from scores on the others.
     """
 
-    name: str = Field(pattern=r"^[A-Za-z0-9._-]+$")
+    name: PlainName
     about: str = ""
     data: Path | None = None
     miniature: Miniature | None = None
     bases: list[Base] = Field(min_length=1)
-    design: Design | None = None
+    design: Annotated[Design | None, AfterValidator(_sources_known)] = None
     mixtures: list[Annotated[MixConfig, AfterValidator(_sources_known)]] = Field(
         default_factory=list, validate_default=True
     )
     methods: list[Method] = Field(default_factory=list)
-    seeds: list[int] = Field(default=[42], min_length=1)
+    seeds: list[Seed] = Field(default=[42], min_length=1)
     references: list[Reference] = Field(default_factory=list)
     train: TrainSettings = TrainSettings()
     engine: Annotated[EngineSpec, AfterValidator(_of_folders)] = Field(default_factory=EngineSpec)
@@ -325,6 +336,7 @@ class Study(Config):
             twice = next((name for name in names if names.count(name) > 1), None)
             if twice is not None:
                 raise ValueError(f"'{twice}' stands twice in '{field}'")
+        self._cells_differ(rows)
         for judge in self.judges:
             label = benchmark_named(judge.benchmark).label
             if label not in named["benchmarks"]:
@@ -333,6 +345,20 @@ class Study(Config):
             for method in self.ways():
                 self.train_settings(base, method, self.seeds[0])
         return self
+
+    def _cells_differ(self, rows: Sequence[str]) -> None:
+        """Each cell is known by a name, and stands in a folder of that name."""
+        if UNTUNED in rows:
+            raise ValueError(f"a mixture may not be named '{UNTUNED}', as bases are")
+        tuned = product(self.bases, self.mixtures, self.ways(), self.seeds)
+        names = [base.name for base in self.bases] + [one.name for one in self.references]
+        names += starmap(cell_name, tuned)
+        for name, times in Counter(names).items():
+            if times > 1:
+                raise ValueError(f"{times} of its models would be named '{name}': rename one")
+        longest = max(names, key=lambda name: len(name.encode()))
+        if len(longest.encode()) > LONGEST:
+            raise ValueError(f"'{longest[:40]}…' is too long for a folder: shorten its parts")
 
     def ways(self) -> Sequence[Method | None]:
         """The methods, or None alone where the study compares none."""
@@ -348,6 +374,11 @@ class Study(Config):
         own = method.train if method else {}
         merged = {**self.train.model_dump(), **base.train, **own, "seed": seed}
         return TrainSettings.model_validate(merged)
+
+
+def cell_name(base: Base, mixture: MixConfig, method: Method | None, seed: int) -> str:
+    """The name of a tuned model, and of its folders."""
+    return "--".join([base.name, mixture.name, *([method.name] if method else []), f"s{seed}"])
 
 
 def row_name(mixture: MixConfig, method: Method | None) -> str:

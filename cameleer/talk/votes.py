@@ -14,7 +14,7 @@ from typing import Any
 
 from cameleer.core.console import warn
 from cameleer.core.errors import UserError
-from cameleer.core.files import JsonlLog, to_json
+from cameleer.core.files import JsonlLog, to_json, writing
 from cameleer.results.judgements import TIE, read_judgements, to_row
 from cameleer.results.records import Judgement
 
@@ -39,11 +39,14 @@ class Votes:
         if a == b:
             raise UserError("a vote is between two models, not one", field="--compare")
         self.path, self.a, self.b, self.who, self.seed = path, a, b, who, seed
-        path.parent.mkdir(parents=True, exist_ok=True)
+        self.chats = path.with_name(f"{path.stem}.chats.jsonl")
+        for file in (path, self.chats):
+            _require_plain(file)
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists():
             with self._alone():
                 _end_lines(path)
-        self.chats = path.with_name(f"{path.stem}.chats.jsonl")
         self.session = f"chat/{datetime.now(UTC):%Y%m%dT%H%M%S.%f}"
         self.count: Counter[str] = Counter()
         self.last: tuple[Judgement, dict[str, Any]] | None = None
@@ -125,6 +128,13 @@ class Votes:
         kinds = (self.a, self.b, "ties", BAD, SKIPPED)
         told = ", ".join(f"{kind} {self.count[kind]}" for kind in kinds)
         return f"votes for {told}; they are in {self.path}, what was said in {self.chats}"
+
+
+def _require_plain(file: Path) -> None:
+    """Nothing can be appended to a folder, and whoever reads a pipe waits for ever."""
+    if file.exists() and not file.is_file():
+        what = "is a folder" if file.is_dir() else "is no plain file"
+        raise UserError(f"{what}, a file is needed", file=file, field="--votes")
 
 
 def _end_lines(path: Path) -> None:

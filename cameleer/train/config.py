@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt, model_validator
 
 from cameleer.chat.render import Rule
-from cameleer.core.config import Config
+from cameleer.core.config import Config, Seed
 from cameleer.model.adapters import LoraSpec
 from cameleer.model.load import Precision
 
@@ -99,7 +99,7 @@ class TrainSettings(Config):
     use_liger_kernel: bool = False
     tf32: bool = False
     save_precision: Literal["fp32", "bf16"] = "fp32"
-    seed: int = Field(default=42, ge=0)
+    seed: Seed = 42
     validation_fraction: float = Field(default=0.0, ge=0, le=0.5)
     validation_conversations: PositiveInt | None = None
     validation_data: Path | None = None

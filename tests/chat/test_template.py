@@ -72,5 +72,7 @@ def test_jinja_says_the_same(turns: list[Message]) -> None:
 
 
 def test_an_unknown_template_is_no_fall_back() -> None:
-    with pytest.raises(UserError, match="did you mean 'tulu'"):
+    with pytest.raises(UserError, match=r"did you mean 'tulu'\? known: .*\btulu\b"):
         template_named("tulo")
+    with pytest.raises(UserError, match=r"unknown template 'nope' \(known: .*\btulu\b"):
+        template_named("nope")

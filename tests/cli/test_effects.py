@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from cameleer.cli import main
+from cameleer.core.artifact import file_facts, seal
+from cameleer.core.files import write_json
 from tests.results.on_disk import study
 
 Call = Callable[..., tuple[int, str, str]]
@@ -70,3 +72,22 @@ def test_one_mixture_of_two_sources_is_a_mistake_of_one_line(call: Call, tmp_pat
     assert (code, out) == (2, "")
     assert len(err.splitlines()) == 1
     assert "1 for 2 sources; train each source alone" in err
+
+
+def test_samples_that_were_edited_since_are_not_explained(call: Call, tmp_path: Path) -> None:
+    folder = study(tmp_path / "s", SCORES, ("full", "lora"), lower=False)
+    samples = folder / "x (full)-0" / "samples.jsonl"
+    manifest = {"kind": "eval", "files": {samples.name: file_facts(samples)}}
+    write_json(samples.with_name("manifest.json"), {**manifest, "seal": seal(manifest)})
+    assert call(folder)[0] == 0
+    samples.write_text(samples.read_text().replace('"score": 1.0', '"score": 0.0'))
+    code, out, err = call(folder)
+    assert (code, out) == (2, "")
+    assert "samples.jsonl" in err
+
+
+def test_a_folder_has_its_own_place(call: Call, tmp_path: Path) -> None:
+    folder = study(tmp_path / "s", SCORES, ("full", "lora"), lower=False)
+    code, out, err = call(folder, "-o", tmp_path / "elsewhere")
+    assert (code, out) == (2, "")
+    assert "-o goes with a study's file" in err

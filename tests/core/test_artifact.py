@@ -14,7 +14,13 @@ from typing import Any
 
 import pytest
 
-from cameleer.core.artifact import Stage, fingerprint, fingerprint_of, require_unchanged
+from cameleer.core.artifact import (
+    Stage,
+    disk_full_named,
+    fingerprint,
+    fingerprint_of,
+    require_unchanged,
+)
 from cameleer.core.errors import UserError
 from cameleer.core.files import sha256_tree
 
@@ -264,6 +270,37 @@ def test_a_folder_that_cannot_be_made_is_said(
     monkeypatch.setattr("pathlib.Path.mkdir", denied)
     with pytest.raises(UserError, match="cannot be written"):
         stage(tmp_path / "out").run(refuse)
+
+
+def test_a_file_that_is_read_is_not_said_to_be_written(tmp_path: Path) -> None:
+    def denied(_: Path) -> dict[str, Any]:
+        raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "in.txt"))
+
+    with pytest.raises(UserError, match=r"in\.txt: cannot be read or written \(check the rights"):
+        stage(tmp_path / "out").run(denied)
+
+
+@pytest.mark.parametrize("number", [errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG])
+def test_a_path_that_cannot_be_is_said(tmp_path: Path, number: int) -> None:
+    said = r"in\.txt: cannot be read or written: no way"
+    with pytest.raises(UserError, match=said), disk_full_named(tmp_path):
+        raise OSError(number, "No way", str(tmp_path / "in.txt"))
+
+
+@pytest.mark.parametrize("name", ["", ".lock", "more/.x.html.1.tmp"])
+def test_hidden_names_are_not_told(tmp_path: Path, name: str) -> None:
+    one = stage(tmp_path / "out")
+    told = pytest.raises(UserError, match="cannot be written")
+    with told as caught, disk_full_named(one.folder, one.partial):
+        raise PermissionError(errno.EACCES, "Permission denied", str(one.partial / name))
+    assert caught.value.file == one.folder
+
+
+def test_a_folder_below_a_file_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be written: ") as caught:
+        stage(tmp_path / "file" / "out").run(refuse)
+    assert caught.value.file == tmp_path / "file" / "out"
 
 
 def test_other_failures_stay_what_they_are(tmp_path: Path) -> None:

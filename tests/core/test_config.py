@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from pydantic import Field, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
-from cameleer.core.config import Config, load_config
+from cameleer.core.config import Config, FolderName, PlainName, load_config
 from cameleer.core.errors import UserError
 
 
@@ -68,6 +68,9 @@ def test_a_configuration_does_not_change() -> None:
         ("model: a\nlora:\n  r: 1\n  r: 2\n", 4, "lora.r", "is given twice"),
         ("model: a\n  lora: 1\n", 2, None, "broken YAML"),
         ("model: 'a\n", 2, None, "broken YAML"),
+        ("model: &a [*a]\n", 1, "model.0", "holds itself"),
+        ("model: a\nlora: &l\n  r: *l\n", 2, "lora.r", "holds itself"),
+        ("model: a\nlearning_rate: .inf\n", 2, "learning_rate", "finite number"),
         ("- model\n", 1, None, "is not a mapping"),
         ("", 1, None, "is not a mapping"),
     ],
@@ -112,6 +115,27 @@ def test_a_mistake_in_the_file_beside_a_right_override(tmp_path: Path) -> None:
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file"):
         load_config(tmp_path / "none.yaml", Outer)
+
+
+def test_aliases_of_aliases_do_not_take_for_ever(tmp_path: Path) -> None:
+    """Forty levels of two stand for a million million values."""
+    levels = "".join(f"x{n}: &x{n} [*x{n - 1}, *x{n - 1}]\n" for n in range(1, 40))
+    with pytest.raises(UserError, match="is not known"):
+        load(tmp_path, f"model: a\nx0: &x0 [1]\n{levels}")
+
+
+@pytest.mark.parametrize("name", ["", " ", "a/b", "a\\b", "..", ".", ".a", "a\nb", "a\0b"])
+def test_no_name_leads_out_of_its_folder(name: str) -> None:
+    for kind in (FolderName, PlainName):
+        with pytest.raises(ValidationError):
+            TypeAdapter(kind).validate_python(name)
+
+
+def test_names_may_have_spaces_where_no_command_holds_them() -> None:
+    assert TypeAdapter(FolderName).validate_python("cot ünd code") == "cot ünd code"
+    assert TypeAdapter(PlainName).validate_python("a-1.b_c") == "a-1.b_c"
+    with pytest.raises(ValidationError):
+        TypeAdapter(PlainName).validate_python("cot and code")
 
 
 def test_the_training_defaults_are_the_papers() -> None:

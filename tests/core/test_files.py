@@ -18,9 +18,11 @@ from cameleer.core import json_array, jsonl
 from cameleer.core.errors import UserError
 from cameleer.core.files import (
     JsonlLog,
+    WriteError,
     read_json,
     read_text,
     replacing,
+    require_outside,
     sha256_file,
     sha256_tree,
     write_json,
@@ -256,6 +258,27 @@ def test_replacing_makes_folders_and_leaves_nothing_else(tmp_path: Path) -> None
         handle.write(b"\xff")
     assert path.read_bytes() == b"\xff"
     assert [p.name for p in path.parent.iterdir()] == ["a.json"]
+
+
+@pytest.mark.parametrize("name", ["file/x.json", "file/deep/x.json", "x" * 300])
+def test_a_refusal_names_the_file_that_was_asked_for(tmp_path: Path, name: str) -> None:
+    """Neither the folder above it nor the temporary file beside it."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(WriteError) as caught:
+        write_json(tmp_path / name, 1)
+    assert caught.value.filename == str(tmp_path / name)
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_what_is_read_may_not_hold_what_is_written(tmp_path: Path) -> None:
+    given = tmp_path / "given"
+    given.mkdir()
+    (tmp_path / "link").symlink_to(given)
+    for out in (given / "x", given / "deep" / "x", tmp_path / "link" / "x"):
+        with pytest.raises(UserError, match=r"lies in .*given, which is read"):
+            require_outside(out, tmp_path / "other", given)
+    for out in (tmp_path / "given.tar", tmp_path / "givenx", given / ".." / "x"):
+        require_outside(out, given)
 
 
 def test_rows_that_cannot_be_written_leave_nothing(tmp_path: Path) -> None:

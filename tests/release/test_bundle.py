@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import tarfile
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+import cameleer
 from cameleer.cli import bundling
 from cameleer.core.artifact import Stage
 from cameleer.core.errors import UserError
@@ -348,3 +350,101 @@ def test_bundle_on_the_command_line(
     assert code == 0
     assert json.loads(said)["bundle"] == str(out)
     assert out.is_file()
+
+
+def test_a_bundle_is_not_written_into_what_it_holds(
+    small_study: Path, tmp_path: Path, run_release: Callable[..., tuple[int, str, str]]
+) -> None:
+    study = Path(shutil.copytree(small_study, tmp_path / "study"))
+    before = sorted(study.rglob("*"))
+    code, _, said = run_release("bundle", str(study), "-o", str(study / "inner"))
+    assert code == 2
+    assert "lies in" in said.replace("\n", " ")
+    with pytest.raises(UserError, match="give an -o outside of it"):
+        make_bundle(study / "eval/m-gsm", study / "eval/m-gsm/x.tar", bundling.derive())
+    assert sorted(study.rglob("*")) == before
+
+
+def test_a_bundle_that_cannot_be_written_goes_by_the_name_that_was_asked_for(
+    small_study: Path, tmp_path: Path
+) -> None:
+    for out in (Path("/proc/q.tar"), tmp_path / f"{'x' * 250}.tar"):
+        with pytest.raises(UserError, match="cannot be written: ") as caught:
+            make_bundle(small_study, out, bundling.derive())
+        assert caught.value.file == out
+
+
+def in_other_words(bundle: Path) -> None:
+    """As a version that words its card otherwise leaves a bundle: all hashes agree."""
+    edit(bundle / "README.md", "95 %", "ninety-five %")
+    index = read_json(bundle / "bundle.json")
+    write_json(bundle / "bundle.json", index | {"cameleer": "0.0.1"})
+    rehash(bundle)
+
+
+def test_other_words_of_another_version_are_no_tampering(
+    bundle: Path, run_release: Callable[..., tuple[int, str, str]]
+) -> None:
+    in_other_words(bundle)
+    code, _, said = run_release("verify", str(bundle))
+    said = " ".join(said.split())
+    assert code == 2
+    assert "tampered" not in said
+    assert f"1 numbers or texts are not what this version derives (made by cameleer 0.0.1, checked by {cameleer.__version__}), first README.md: line" in said  # fmt: skip  # noqa: E501
+    assert "(check it with cameleer 0.0.1)" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("eval/m-gsm/samples.jsonl", '"score": 0.0', '"score": 1.0'),
+        ("train/m/manifest.json", '"final_loss": 2.5', '"final_loss": 1.5'),
+        ("study.json", '"eval/m-gsm"', '"eval/base-gsm"'),
+    ],
+)
+def test_what_another_version_does_not_explain_is_tampering(
+    bundle: Path, name: str, old: str, new: str
+) -> None:
+    in_other_words(bundle)
+    edit(bundle / name, old, new)
+    rehash(bundle)
+    found = verify_bundle(bundle, bundling.derive())
+    assert "tampered with, or broken" in str(found.error(bundle))
+    found.problems = [one for one in found.problems if one.file == "README.md"]
+    assert "tampered" not in str(found.error(bundle))
+
+
+def test_a_changed_byte_or_fingerprint_is_tampering(bundle: Path) -> None:
+    in_other_words(bundle)
+    other = verify_bundle(bundle, bundling.derive(), "0" * 64)
+    assert "tampered with" in str(other.error(bundle))
+    (bundle / "README.md").write_text("mine")
+    assert "tampered with" in str(verify_bundle(bundle, bundling.derive()).error(bundle))
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_samples_that_cannot_be_read_do_not_blame_the_study(bundle: Path, lost: bool) -> None:
+    file = bundle / "eval/m-gsm/samples.jsonl"
+    if lost:
+        file.unlink()
+    else:
+        file.write_text(file.read_text()[1:])
+    told = problems(bundle)
+    assert not [one for one in told if one.startswith(("study.json", "report/"))]
+    what = "no such file" if lost else "line 1: broken JSON"
+    assert len([one for one in told if what in one]) == 1
+    assert f"eval/m-gsm/samples.jsonl: {what}" in " ".join(told)
+
+
+def test_a_file_that_may_not_be_read_is_not_said_to_be_written(
+    bundle: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    run_release: Callable[..., tuple[int, str, str]],
+) -> None:
+    def denied(path: Path) -> str:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr("cameleer.release.verify.sha256_file", denied)
+    code, _, said = run_release("verify", str(bundle))
+    assert code == 2
+    assert "cannot be read or written (check the rights)" in " ".join(said.split())

@@ -15,7 +15,7 @@ import yaml
 from cameleer.core.artifact import Stage
 from cameleer.core.errors import UserError
 from cameleer.core.files import read_json, write_json, write_jsonl
-from cameleer.release.card import data_card, kind_of, read_trained
+from cameleer.release.card import PARTS, data_card, kind_of, read_trained
 from cameleer.release.licences import check, parts_of_mixture
 
 Run = Callable[..., tuple[int, str, str]]
@@ -180,6 +180,131 @@ def test_what_is_of_another_model_or_data_is_refused(study: Path) -> None:
         read_trained(study / "train/m", mix=other)
     with pytest.raises(UserError, match="no finished training and no mixture"):
         kind_of(study / "eval/m")
+
+
+@pytest.mark.parametrize("option", ["--mix", "--evals"])
+def test_a_file_where_a_folder_belongs_is_one_line(
+    study: Path, option: str, run_release: Run
+) -> None:
+    rows = study / "mix/m/conversations.jsonl"
+    for given in (rows, study, study / "nowhere"):
+        code, _, err = run_release("card", str(study / "train/m"), option, str(given))
+        assert (code, err.count("\n")) == (2, 1)
+        assert f"{given}: field '{option}': is no folder of a finished" in err
+    assert not (study / "train/m/README.md").exists()
+
+
+def test_an_empty_licence_is_refused(study: Path, run_release: Run) -> None:
+    for option in ("--licence", "--base-licence"):
+        code, _, err = run_release("card", str(study / "train/m"), option, " ")
+        assert (code, f"field '{option}': is empty" in err) == (2, True)
+
+
+# ---- what no study tells
+
+
+@pytest.fixture
+def alone(study: Path, tmp_path: Path) -> Path:
+    """The training outside of its study, with the adapters' own word on their base."""
+    folder = Path(shutil.copytree(study / "train/m", tmp_path / "alone"))
+    (folder / "adapter").mkdir()
+    named = {"base_model_name_or_path": "embedded:smollm2-135m-instruct"}
+    write_json(folder / "adapter/adapter_config.json", named)
+    return folder
+
+
+def told(run_release: Run, *given: str) -> dict[str, Any]:
+    """What `release card --json` says."""
+    code, said, err = run_release("card", *given, "--json")
+    assert code == 0, err
+    facts = json.loads(said)
+    assert isinstance(facts, dict)
+    return facts
+
+
+def test_data_that_nobody_looked_at_are_a_doubt(alone: Path, study: Path, run_release: Run) -> None:
+    base = ("--base", "org/b", "--base-licence", "Apache-2.0")
+    facts = told(run_release, str(alone), *base)
+    doubt = "the training data (data): licence not known: give `release card` --mix."
+    assert (facts["licence"], facts["problems"]) == ("other", [doubt])
+    assert ["the training data", "data", "not known"] in front(alone / "README.md")[PARTS]
+    assert doubt in (alone / "README.md").read_text()
+    code, _, err = run_release("push", str(alone), "me/x")
+    assert (code, "1 doubts" in err) == (0, True)
+    assert doubt.replace("`", "") in err.replace("`", "")
+    facts = told(run_release, str(alone), *base, "--mix", str(study / "mix/m"))
+    assert (facts["licence"], facts["problems"]) == ("CC BY-SA 3.0", [])
+
+
+def test_an_embedded_bases_licence_is_known_by_each_of_its_names(
+    alone: Path, study: Path, run_release: Run
+) -> None:
+    mix = ("--mix", str(study / "mix/m"))
+    assert told(run_release, str(alone), *mix)["problems"] == []  # as the adapters call it
+    assert "base_model" not in front(alone / "README.md")  # on the hub nothing is called so
+    assert "embedded:smollm2-135m-instruct, fine-tuned on" in (alone / "README.md").read_text()
+    shutil.rmtree(alone / "adapter")
+    given = (*mix, "--base", "embedded:smollm2-135m-instruct")
+    assert told(run_release, str(alone), *given)["problems"] == []
+    doubts = told(run_release, str(alone), *mix, "--base", "org/b")["problems"]
+    assert doubts == [
+        "org/b (base): licence none stated: ask, or give `release card` --base-licence."
+    ]
+
+
+def test_a_folder_is_no_name_of_a_base(alone: Path, tmp_path: Path, run_release: Run) -> None:
+    named = {"base_model_name_or_path": str(tmp_path / "llama")}
+    write_json(alone / "adapter/adapter_config.json", named)
+    told(run_release, str(alone))
+    text = (alone / "README.md").read_text()
+    assert str(tmp_path) not in text
+    assert "base_model:" not in text
+
+
+def test_a_card_of_merged_adapters(study: Path, tmp_path: Path, run_release: Run) -> None:
+    folder = tmp_path / "merged"
+    outcome = {"base": "org/base", "dtype": "bfloat16", "parameters": 7}
+    inputs = {"base": "2" * 64, "adapter": "3" * 64}
+    made = stage("merge", folder, {"dtype": "bfloat16"}, inputs, outcome)
+    facts = told(run_release, str(folder))
+    assert [one.split(":")[0] for one in facts["problems"]] == [
+        "org/base (base)",
+        "the training data (data)",
+    ]
+    assert run_release("push", str(folder), "me/x")[0] == 0
+    write_json(
+        study / "eval/m/manifest.json", {"config": {"engine": {"model": made}}, "outcome": {}}
+    )
+    given = ("--mix", str(study / "mix/m"), "--evals", str(study / "eval/m"))
+    facts = told(run_release, str(folder), *given, "--base-licence", "Apache-2.0")
+    assert (facts["licence"], facts["problems"]) == ("CC BY-SA 3.0", [])
+    head, text = front(folder / "README.md"), (folder / "README.md").read_text()
+    assert (head["base_model"], head["library_name"]) == ("org/base", "transformers")
+    assert head["model-index"][0]["results"][0]["metrics"][0]["value"] == 25.0
+    assert "org/base, fine-tuned on instruction data, LoRA, merged." in text
+    assert "is said by who wrote the card, by no manifest" in text
+    assert f"| merge, fingerprint | `{made}` |" in text
+
+
+def test_a_weight_diffs_card_follows_the_tuned_models_own(
+    study: Path, tmp_path: Path, run_release: Run
+) -> None:
+    folder = tmp_path / "diff"
+    stage("diff", folder, {"format": 1}, {"raw": "2" * 64, "tuned": "4" * 64}, {"format": 1})
+    assert len(told(run_release, str(folder))["problems"]) == 2
+    given = ("--base", "org/base", "--base-licence", "Apache-2.0")
+    told(run_release, str(study / "train/m"), *given, "-o", str(folder / "model"))
+    facts = told(run_release, str(folder))
+    assert (facts["licence"], facts["problems"]) == ("CC BY-SA 3.0", [])
+    head, text = front(folder / "README.md"), (folder / "README.md").read_text()
+    assert head["base_model"] == "org/base"
+    assert "library_name" not in head  # nothing loads a difference
+    assert "`cameleer release recover`" in text
+    assert "[its own card](model/README.md)" in text
+    assert run_release("push", str(folder), "me/x")[0] == 0
+    (folder / "model/README.md").write_text("---\nlicences_of_base_and_data: 3\n---\n")
+    code, _, err = run_release("card", str(folder))
+    assert (code, "is no list of name, kind and licence" in err) == (2, True)
 
 
 def test_text_of_others_stays_in_its_cell(study: Path) -> None:

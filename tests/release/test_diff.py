@@ -322,3 +322,17 @@ def test_memory_does_not_grow_with_the_model(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert 0 < int(done.stdout) < 48  # MiB: some pieces of 4, where the largest tensor has 64
     same_files(folders[1], tmp_path / "back")
+
+
+def test_a_place_inside_what_is_read_is_refused(tmp_path: Path) -> None:
+    raw = model(tmp_path / "raw", {"a": torch.zeros(4, 4)})
+    tuned = model(tmp_path / "tuned", {"a": torch.ones(4, 4)})
+    diff(raw, tuned, tmp_path / "d")
+    before = sorted(tmp_path.rglob("*"))
+    for folder in (raw, tuned):
+        with pytest.raises(UserError, match=r"lies in .*, which is read"):
+            diff(raw, tuned, folder / "deep" / "in")
+    for folder in (raw, tmp_path / "d"):
+        with pytest.raises(UserError, match=r"lies in .*, which is read"):
+            recover(raw, tmp_path / "d", folder / "in")
+    assert sorted(tmp_path.rglob("*")) == before

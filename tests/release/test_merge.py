@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -130,4 +131,86 @@ def test_a_lost_weight_is_no_zero(adapter: Path, tmp_path: Path) -> None:
     parts.pop(next(iter(parts)))
     save_file(parts, adapter / "adapter_model.safetensors")
     with pytest.raises(UserError, match="1 weights have no counterpart"):
+        merge(adapter_of(adapter), tmp_path / "merged")
+
+
+def test_nothing_is_asked_of_the_hub(
+    adapter: Path, tiny_model: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The adapters' own name of their base is another's: peft would look for it there."""
+
+    def asked(*_: Any, **__: Any) -> None:
+        raise AssertionError("the network was asked")
+
+    monkeypatch.setattr("peft.utils.save_and_load.check_file_exists_on_hf_hub", asked)
+    monkeypatch.setattr("socket.socket.connect", asked)
+    settle(adapter / "adapter_config.json", base_model_name_or_path="org/base")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        merge(adapter_of(adapter, str(tiny_model("llama"))), tmp_path / "merged")
+    assert (tmp_path / "merged/model.safetensors").is_file()
+
+
+def test_embeddings_saved_with_the_adapters_have_their_place(
+    adapter: Path, tiny_model: Make, tmp_path: Path
+) -> None:
+    from peft import PeftModel
+
+    model = load_model(tiny_model("llama"), torch.float32)
+    adapted = PeftModel.from_pretrained(model, str(adapter))
+    adapted.save_pretrained(tmp_path / "saved", save_embedding_layers=True)
+    held = load_file(tmp_path / "saved/adapter_model.safetensors")
+    assert any("embed_tokens" in name for name in held)
+    merge(adapter_of(tmp_path / "saved"), tmp_path / "merged")
+    merge(adapter_of(adapter), tmp_path / "plain")
+    plain = tensors(tmp_path / "plain")
+    assert all(torch.equal(one, plain[name]) for name, one in tensors(tmp_path / "merged").items())
+
+
+def test_a_place_inside_what_is_read_or_of_a_file_is_refused_first(
+    adapter: Path, tiny_model: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cameleer.release.merge._merged", pytest.fail)
+    (tmp_path / "file").write_text("mine")
+    for out, said in (
+        (adapter / "deep" / "in", "lies in .*adapter, which is read"),
+        (tiny_model("llama") / "in", "lies in .*, which is read"),
+        (tmp_path / "file", "is a file, a folder is needed"),
+        (tmp_path / "file" / "x", "cannot be written"),
+    ):
+        with pytest.raises(UserError, match=said):
+            merge(adapter_of(adapter), out)
+    assert not (adapter / "deep").exists()
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_weights_that_are_cut_off_do_not_blame_the_base(adapter: Path) -> None:
+    file = adapter / "adapter_model.safetensors"
+    file.write_bytes(file.read_bytes()[:-10])
+    with pytest.raises(UserError, match=r"adapter_model\.safetensors: .* is it cut off\?"):
+        adapter_of(adapter)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"r": "x"}, "field 'r': is not a whole number"),
+        ({"r": True}, "field 'r': is not a whole number"),
+        ({"lora_alpha": None}, "field 'lora_alpha': is not a number"),
+        ({"target_modules": 5}, "field 'target_modules': is not text or a list"),
+        ({"target_modules": ["q_proj", 5]}, "field 'target_modules': is not text or a list"),
+        ({"rank_pattern": [1]}, "field 'rank_pattern': is not an object"),
+    ],
+)
+def test_settings_of_other_types_are_named(
+    fields: dict[str, Any], said: str, adapter: Path
+) -> None:
+    settle(adapter / "adapter_config.json", **fields)
+    with pytest.raises(UserError, match=said):
+        adapter_of(adapter)
+
+
+def test_a_setting_that_peft_stumbles_over_is_one_line(adapter: Path, tmp_path: Path) -> None:
+    settle(adapter / "adapter_config.json", lora_dropout="x")
+    with pytest.raises(UserError, match=r"adapter_config\.json: peft cannot use it: "):
         merge(adapter_of(adapter), tmp_path / "merged")

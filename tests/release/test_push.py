@@ -158,6 +158,10 @@ def test_a_card_that_is_missing_or_forbids_is_told(model: Path, run_release: Run
     card.write_text("# No front matter\n")
     assert against(model) == ["README.md: no card: `cameleer release card` writes one"]
     card.unlink()
+    manifest = (model / "manifest.json").read_text()
+    (model / "manifest.json").unlink()  # a folder that `release card` knows nothing of
+    assert against(model)[0].startswith("README.md: no card: write one that begins with `license:")
+    (model / "manifest.json").write_text(manifest)
     code, _, err = run_release("push", str(model), "me/camel")
     assert code == 2
     assert "error:" in err

@@ -61,6 +61,10 @@ def test_the_commands_lead_from_the_page_to_the_items(tmp_path: Path) -> None:
     (one,) = part.changed
     assert one.command == "cameleer eval diff ../None-0 ../x-0"
     assert (one.page, one.sides) == (("b", "t"), ("base, untuned", "x"))
+    spaced = study(tmp_path / "t", {None: [BASE], "x y": [[0.0] * 40]}, lower=False)
+    part = shown(analyse(read_study(spaced)), spaced / "report")
+    assert part.changed[0].command == "cameleer eval diff ../None-0 '../x y-0'"
+    part = shown(analyse(read_study(folder)), folder / "report")
     assert [row[:4] for row in part.table.rows] == [["x", "t", "20", "20"]]
     first, second = part.sheet.rows
     assert first[:7] == ["b", "x", "t", 40, 20, 20.0, 1.0]

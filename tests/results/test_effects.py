@@ -163,6 +163,14 @@ def test_where_all_score_alike_nothing_is_called_best(scores: list[float]) -> No
     assert best.value == pytest.approx(np.mean(scores))
 
 
+def test_what_rounding_adds_is_no_effect() -> None:
+    """x and y differ item by item and not on average: 11 of 30 items, in another order."""
+    right = [1.0] * 11 + [0.0] * 19
+    table = [np.roll(right, shift) for shift in (0, 3, 7)]
+    found = attribute(tuned(SINGLE, {"a": table}), {"a": items(np.roll(right, 13))})
+    assert [one.value for one in found.effects] == [0.0] * 3
+
+
 def test_sums_that_no_score_can_reach_are_told() -> None:
     """Three sources that each solve all: together they can do no more, but 0.6 of each as much."""
     rows = [*SINGLE, (0.6, 0.6, 0.6)]

@@ -398,3 +398,58 @@ def test_a_design_is_planned_beside_mixtures(declare: Declare, tmp_path: Path) -
         load_study(declare(design={**design, "mixtures": "singel"}))
     with pytest.raises(UserError, match=r"field 'mixtures': is empty, and there is no 'design'"):
         load_study(declare(mixtures=[]))
+
+
+def mix(name: str) -> dict[str, Any]:
+    return {"name": name, "parts": [{"source": "cot"}]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"bases": ["a", "a--b"], "mixtures": ["b--c", "c"]}, "2 of its models .* 'a--b--c--s42'"),
+        ({"references": ["random--cot--s42"]}, "2 of its models .* 'random--cot--s42'"),
+        ({"mixtures": ["base, untuned"]}, "may not be named 'base, untuned'"),
+        ({"mixtures": ["m" * 200]}, "is too long for a folder"),
+        ({"mixtures": ["../../elsewhere/x"]}, r"yaml:\d+: field 'mixtures.0.name': names a folder"),
+        ({"bases": [".."]}, r"yaml:\d+: field 'bases.0.name': names a folder"),
+        ({"name": ".."}, r"yaml:\d+: field 'name': string should match"),
+        ({"seeds": [-1]}, r"yaml:\d+: field 'seeds.0': input should be greater"),
+        ({"seeds": [2**40]}, r"yaml:\d+: field 'seeds.0': input should be less than 4294967296"),
+    ],
+)
+def test_models_have_names_and_folders_of_their_own(
+    changes: dict[str, Any], says: str, declare: Declare, random_model: Path
+) -> None:
+    """Two of one name would be one, and the other would never be trained."""
+    makes: dict[str, Callable[[str], Any]] = {
+        "bases": lambda name: {"name": name, "model": str(random_model)},
+        "references": lambda name: {"name": name, "model": str(random_model)},
+        "mixtures": mix,
+    }
+    given = {
+        field: [makes[field](name) for name in value] if field in makes else value
+        for field, value in changes.items()
+    }
+    with pytest.raises(UserError, match=says):
+        load_study(declare(**given))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"ratios": [{}]}, r"yaml:\d+: field 'design.ratios.0': dictionary should have"),
+        ({"ratios": [{"cot": float("inf")}]}, r"yaml:\d+: field 'design.ratios.0.cot': .* finite"),
+        (
+            {"sources": [{"source": "cott", "count": 3}]},
+            r"yaml:\d+: field 'design.sources.0.source'",
+        ),
+    ],
+)
+def test_a_designs_mistakes_are_told_where_they_stand(
+    change: dict[str, Any], says: str, declare: Declare
+) -> None:
+    sources = [{"source": "cot", "count": 30}, {"source": "code_alpaca", "count": 20}]
+    design = {"mixtures": ["ratios" if "ratios" in change else "single"], "sources": sources}
+    with pytest.raises(UserError, match=says):
+        load_study(declare(design={**design, **change}))

@@ -96,3 +96,10 @@ def test_a_last_line_that_has_no_end(tmp_path: Path, capsys: pytest.CaptureFixtu
     with pytest.raises(UserError):
         votes(tmp_path)
     assert kept.path.read_text() == "my notes"
+
+
+@pytest.mark.parametrize("name", ["votes", "votes.chats.jsonl"])
+def test_a_folder_takes_no_votes(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    with pytest.raises(UserError, match=f"{name}: field '--votes': is a folder, a file is needed"):
+        Votes(tmp_path / "votes", "a", "b", "me", 1)

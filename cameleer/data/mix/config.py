@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field, PositiveInt, field_validator, model_validator
 
 from cameleer.chat.render import Rule
-from cameleer.core.config import Config, load_config
+from cameleer.core.config import Config, FolderName, load_config
 from cameleer.core.errors import UserError, unknown
 from cameleer.data.mix.filters import Filters
 
@@ -115,7 +115,7 @@ class MixConfig(Config):
     to there, and sources that split long conversations (`sharegpt`) split them to that.
     """
 
-    name: str
+    name: FolderName
     about: str = ""
     seed: int | None = None
     rule: Rule | None = None
