@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cameleer.cli.options import Json
+from cameleer.cli.options import Json, StudyFolder, study_folder
 from cameleer.core.console import emit_json, note, table, warn
 from cameleer.core.errors import UserError
 
@@ -28,9 +28,7 @@ def effects(
     by: Annotated[By, typer.Option(help="Count a source's conversations, or that it is there.")] = (
         By.amount
     ),
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="The study's folder. [default: runs/NAME]")
-    ] = None,
+    output: StudyFolder = None,
     json: Json = False,
 ) -> None:
     """Tell what each data set did to each benchmark, how surely, and which mixture should be best.
@@ -43,7 +41,7 @@ def effects(
     from cameleer.results.attribution import attributions
     from cameleer.results.store import read_study
 
-    folder = _folder(study, output)
+    folder = study_folder(study, output)
     read = read_study(folder)
     read.require_unchanged()
     told = attributions(read, by=by.value)
@@ -55,17 +53,6 @@ def effects(
         return
     for one in told:
         _tell(one)
-
-
-def _folder(study: Path, output: Path | None) -> Path:
-    """The folder of a study that was given as such, or by its file."""
-    from cameleer.study.study import load_study
-
-    if not study.is_dir():
-        return output or Path("runs") / load_study(study).name
-    if output:
-        raise UserError("is a folder: -o goes with a study's file", file=study)
-    return study
 
 
 def _facts(told: Told) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections import Counter
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -106,3 +107,23 @@ def out_folder(path: Path) -> Path:
         reason = (error.strerror or "unknown reason").lower()
         raise UserError(f"its folder cannot be made: {reason}", file=path, field="output") from None
     return path
+
+
+StudyFolder = Annotated[
+    Path | None, typer.Option("-o", "--output", help="The study's folder. [default: runs/NAME]")
+]
+
+
+def study_folder(file: Path, output: Path | None, overrides: Sequence[str] = ()) -> Path:
+    """The folder of a study that was given as such, or by its file.
+
+    Raises UserError for settings or -o beside a folder, which has both already.
+    """
+    if not file.is_dir():
+        from cameleer.study.study import load_study
+
+        return output or Path("runs") / load_study(file, overrides).name
+    if output or overrides:
+        hint = "it holds its settings, and its report is written into it"
+        raise UserError("is a folder: settings and -o go with a study's file", file=file, hint=hint)
+    return file

@@ -10,7 +10,15 @@ import typer
 
 from cameleer.cli.compare import Answers, Judgements, Same, gather, named_options
 from cameleer.cli.effects import effects
-from cameleer.cli.options import HardwareName, Json, Overrides, group, out_folder
+from cameleer.cli.options import (
+    HardwareName,
+    Json,
+    Overrides,
+    StudyFolder,
+    group,
+    out_folder,
+    study_folder,
+)
 from cameleer.cli.same import same
 from cameleer.cli.sandbox import asked_here
 from cameleer.core.console import emit_json, note, out, table
@@ -20,9 +28,6 @@ app = group("Whole studies: bases x mixtures x benchmarks.")
 app.command("effects")(effects)
 app.command("same")(same)
 
-StudyFolder = Annotated[
-    Path | None, typer.Option("-o", "--output", help="The study's folder. [default: runs/NAME]")
-]
 StudyFile = Annotated[Path, typer.Argument(help="STUDY.yaml.")]
 
 
@@ -133,7 +138,7 @@ def study_report(
     from cameleer.report.page import write_report
     from cameleer.results.store import read_study
 
-    folder = _folder(file, overrides, output)
+    folder = study_folder(file, output, overrides or ())
     read_study(folder).require_unchanged()
     if (same or answers) and not judgements:
         raise UserError("is about judgements, and none are given", field="--same or --answers")
@@ -149,16 +154,6 @@ def _study(file: Path, overrides: list[str] | None, output: Path | None) -> tupl
     folder = output or Path("runs") / read.name
     out_folder(folder / "study.json")
     return read, folder
-
-
-def _folder(file: Path, overrides: list[str] | None, output: Path | None) -> Path:
-    """The folder of a study that was given as such, or by its file."""
-    if not file.is_dir():
-        return _study(file, overrides, output)[1]
-    if overrides or output:
-        hint = "it holds its settings, and its report is written into it"
-        raise UserError("is a folder: settings and -o go with a study's file", file=file, hint=hint)
-    return file
 
 
 def _models_table(rows: list[dict[str, Any]]) -> None:

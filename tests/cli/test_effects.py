@@ -90,4 +90,4 @@ def test_a_folder_has_its_own_place(call: Call, tmp_path: Path) -> None:
     folder = study(tmp_path / "s", SCORES, ("full", "lora"), lower=False)
     code, out, err = call(folder, "-o", tmp_path / "elsewhere")
     assert (code, out) == (2, "")
-    assert "-o goes with a study's file" in err
+    assert "go with a study's file" in err
