@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cameleer.chat.conversation import Message
-from cameleer.core.errors import UserError
-from cameleer.core.plugins import plugins
+from cameleer.core.plugins import plugin
 
 Segment = tuple[str, bool]
 """A stretch of text, and whether it is learned (is in the loss)."""
@@ -84,11 +82,5 @@ class Template:
 
 def template_named(name: str) -> Template:
     """A template by name; an unknown one is an error, never a fall-back to another."""
-    known = plugins("cameleer.chat.templates", "cameleer.templates")
-    if name not in known:  # no verb lists them, so we do
-        near = difflib.get_close_matches(name, known, n=1)
-        guess = f"did you mean '{near[0]}'? " if near else ""
-        hint = f"{guess}known: {', '.join(sorted(known))}"
-        raise UserError(f"unknown template '{name}'", hint=hint)
-    template: Template = known[name].TEMPLATE
+    template: Template = plugin("cameleer.chat.templates", "cameleer.templates", name).TEMPLATE
     return template

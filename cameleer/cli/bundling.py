@@ -81,9 +81,9 @@ def card(
 
 def _embedded_licence(*names: str | None) -> str | None:
     """The licence of a base that comes with us, if one of its names is such a one's."""
-    from cameleer.model.embedded import EMBEDDED
+    from cameleer.model.embedded import EMBEDDED, PREFIX
 
-    known = [(name or "").removeprefix("embedded:") for name in names]
+    known = [(name or "").removeprefix(PREFIX) for name in names]
     return next((EMBEDDED[name].licence for name in known if name in EMBEDDED), None)
 
 

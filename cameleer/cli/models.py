@@ -18,12 +18,12 @@ def models_ls(json: Json = False) -> None:
 
     Example: `cameleer models ls`
     """
-    from cameleer.model.embedded import EMBEDDED, embedded_folder
+    from cameleer.model.embedded import EMBEDDED, PREFIX, embedded_folder
 
     rows = [
         {
             "name": name,
-            "model": f"embedded:{name}",
+            "model": f"{PREFIX}{name}",
             "licence": origin.licence,
             "here": (embedded_folder(name) / "manifest.json").is_file(),
             "about": origin.about,
@@ -44,8 +44,9 @@ def models_get(
 
     Example: `cameleer models get smollm2-135m-instruct`
     """
+    from cameleer.model.embedded import PREFIX
     from cameleer.model.load import model_folder
 
-    embedded = name if name.startswith("embedded:") or "/" in name else f"embedded:{name}"
+    embedded = name if name.startswith(PREFIX) or "/" in name else f"{PREFIX}{name}"
     folder = model_folder(embedded)
     emit_json({"path": str(folder)}) if json else typer.echo(folder)

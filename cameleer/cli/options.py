@@ -13,6 +13,7 @@ import typer
 
 from cameleer.core.console import emit_json, table
 from cameleer.core.errors import UserError
+from cameleer.core.files import require_plain
 
 
 def group(about: str) -> typer.Typer:
@@ -91,9 +92,7 @@ def rounded(row: dict[str, Any]) -> dict[str, Any]:
 
 def out_file(path: Path) -> Path:
     """Where a file is to be written; a folder or a device there would be replaced by it."""
-    if path.exists() and not path.is_file():
-        what = "is a folder" if path.is_dir() else "is no plain file"
-        raise UserError(f"{what}, a file is needed", file=path, field="output")
+    require_plain(path, "output")
     return out_folder(path)
 
 

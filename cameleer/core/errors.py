@@ -45,9 +45,13 @@ def out_of_memory(error: BaseException) -> bool:
     return named or "allocate memory" in said or "out of memory" in said
 
 
-def unknown(kind: str, name: str, known: Iterable[str], see: str) -> UserError:
-    """The error for a name that nobody answers to, with the nearest known name."""
+def unknown(kind: str, name: str, known: Iterable[str], see: str | None = None) -> UserError:
+    """The error for a name that nobody answers to, with the nearest known name.
+
+    see: what lists the known ones; None: the error does.
+    """
     known = sorted(known)
     near = difflib.get_close_matches(name, known, n=1)
     guess = f"did you mean '{near[0]}'? " if near else ""
-    return UserError(f"unknown {kind} '{name}'", hint=f"{guess}`{see}` lists them")
+    listed = f"`{see}` lists them" if see else f"known: {', '.join(known)}"
+    return UserError(f"unknown {kind} '{name}'", hint=guess + listed)

@@ -92,6 +92,13 @@ def require_outside(out: Path, *inputs: Path) -> None:
             raise UserError(f"lies in {given}, which is read for it", file=out, hint=hint)
 
 
+def require_plain(path: Path, field: str) -> None:
+    """Raise UserError where a file is to be written and something else is: a folder, a device."""
+    if path.exists() and not path.is_file():
+        what = "is a folder" if path.is_dir() else "is no plain file"
+        raise UserError(f"{what}, a file is needed", file=path, field=field)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write a value as indented JSON, whole or not at all."""
     with replacing(path) as handle:

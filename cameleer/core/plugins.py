@@ -30,8 +30,8 @@ def plugins(package: str, entry_points: str) -> dict[str, ModuleType]:
     return found
 
 
-def plugin(package: str, entry_points: str, name: str, see: str) -> ModuleType:
-    """One plug-in by name; an unknown name is the user's error and says where the list is."""
+def plugin(package: str, entry_points: str, name: str, see: str | None = None) -> ModuleType:
+    """One plug-in by name; an unknown name is the user's error, see `unknown`."""
     found = plugins(package, entry_points)
     if name not in found:
         raise unknown(entry_points.rpartition(".")[2].removesuffix("s"), name, found, see)

@@ -16,8 +16,8 @@ from cameleer.model.load import load_model, quiet
 if TYPE_CHECKING:
     import torch
 
-ADAPTER = "adapter"
-"""The folder of a run's adapters beside the model that they are folded into."""
+ADAPTER, ADAPTER_CONFIG = "adapter", "adapter_config.json"
+"""The folder of a run's adapters, beside the model they are folded into, and peft's file in it."""
 
 
 class LoraSpec(Config):
@@ -76,13 +76,13 @@ def dropped(model: Any) -> int:
     )
 
 
-def settle(folder: Path, base: str) -> None:
+def make_portable(folder: Path, base: str) -> None:
     """Have the files of saved adapters call their base as others can, and be the same each time.
 
     peft writes where the base lay on this machine, which says nothing to others and too much of
     us; its README.md is a blank form but for that. It names the adapted layers in chance order.
     """
-    file = folder / "adapter_config.json"
+    file = folder / ADAPTER_CONFIG
     said = read_json(file)
     layers = said["target_modules"]
     said["target_modules"] = sorted(layers) if isinstance(layers, list) else layers

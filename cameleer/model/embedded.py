@@ -31,6 +31,7 @@ class Embedded:
     sha256: str
 
 
+PREFIX = "embedded:"  # of a name by which users call one
 EMBEDDED = {
     "smollm2-135m-instruct": Embedded(
         about="SmolLM2 135M, already instruction-tuned, dequantised from 4 bits",

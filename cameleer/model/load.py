@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from cameleer.core.artifact import fingerprint_of
 from cameleer.core.console import note
 from cameleer.core.errors import UserError
-from cameleer.model.embedded import EMBEDDED, embedded_folder, get_embedded
+from cameleer.model.embedded import EMBEDDED, PREFIX, embedded_folder, get_embedded
 
 if TYPE_CHECKING:
     import torch
@@ -24,8 +24,8 @@ def model_folder(model: str) -> Path:
 
     Raises UserError if there is none, or if it cannot be had.
     """
-    if model.startswith("embedded:"):
-        name = model.removeprefix("embedded:")
+    if model.startswith(PREFIX):
+        name = model.removeprefix(PREFIX)
         folder = embedded_folder(name)
         if not (folder / "manifest.json").is_file():
             get_embedded(name)
@@ -70,7 +70,7 @@ def told_name(model: str) -> str:
     """
     folder = Path(model).expanduser()
     if folder.name in EMBEDDED and folder == embedded_folder(folder.name):
-        return f"embedded:{folder.name}"
+        return f"{PREFIX}{folder.name}"
     repository = folder.parent.parent.name  # models--ORG--NAME/snapshots/COMMIT
     if folder.parent.name == "snapshots" and repository.startswith("models--"):
         return repository.removeprefix("models--").replace("--", "/")

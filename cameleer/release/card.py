@@ -18,6 +18,8 @@ import yaml
 from cameleer.core.artifact import MANIFEST
 from cameleer.core.errors import UserError
 from cameleer.core.files import read_json, read_text
+from cameleer.model.adapters import ADAPTER, ADAPTER_CONFIG
+from cameleer.model.embedded import PREFIX
 from cameleer.release import markdown as md
 from cameleer.release.licences import NONE_STATED, Asks, Check, Part, part, parts_of_mixture
 from cameleer.results.stats import Paired, holm, paired
@@ -28,7 +30,6 @@ CARD = "README.md"
 WITH_CARDS = ("train", "mix", "merge", "diff")
 TUNED = f"model/{CARD}"
 """Where a weight diff keeps the tuned model's own card."""
-EMBEDDED = "embedded:"
 HUB = {
     "mmlu": "cais/mmlu",
     "gsm": "openai/gsm8k",
@@ -107,7 +108,7 @@ class Trained:
             return _text(self.train.outcome.get("base"))
         if self.kind == "diff":
             return _text(self.tuned_card.get("base_model"))
-        adapter = self.train.folder / "adapter" / "adapter_config.json"
+        adapter = self.train.folder / ADAPTER / ADAPTER_CONFIG
         facts = read_json(adapter) if adapter.is_file() else {}
         return _text(facts.get("base_model_name_or_path")) if isinstance(facts, dict) else None
 
@@ -226,7 +227,7 @@ def _require_stage(folder: Path, holds: str, option: str, kind: str, verb: str) 
 
 def _public(base: str | None) -> str | None:
     """A base's name if others know it too, on the hub or embedded; a path tells them nothing."""
-    known = re.fullmatch(rf"({EMBEDDED})?\w[\w.-]*(/[\w.-]+)?", base or "")
+    known = re.fullmatch(rf"({PREFIX})?\w[\w.-]*(/[\w.-]+)?", base or "")
     return base if base and known and not Path(base).exists() else None
 
 
@@ -291,7 +292,7 @@ def _model_front(
     if model.kind == "diff":  # nothing can load it as it is
         front = {}
     named = base or model.base
-    if named and not named.startswith(EMBEDDED):  # the hub refuses names that are none of its own
+    if named and not named.startswith(PREFIX):  # the hub refuses names that are none of its own
         front["base_model"] = named
         front["base_model_relation"] = "finetune"
     names = [hub(name) for name in model.data.get("sources") or {}]

@@ -15,13 +15,13 @@ from cameleer.core.artifact import MANIFEST, Stage
 from cameleer.core.console import note
 from cameleer.core.errors import UserError
 from cameleer.core.files import read_json, require_outside, sha256_tree
-from cameleer.model.adapters import ADAPTER
+from cameleer.model.adapters import ADAPTER, ADAPTER_CONFIG
 from cameleer.model.bnb import bitsandbytes
 from cameleer.model.load import load_model, model_fingerprint, model_folder, quiet
 from cameleer.release.diff import companions, emptied, require_free
 from cameleer.release.tensor_files import read_header
 
-CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
+TENSORS = "adapter_model.safetensors"
 NOT_FOLDED = (
     "use_dora", "use_qalora", "use_bdlora", "lora_bias", "target_parameters", "layer_replication",
     "trainable_token_indices", "alora_invocation_tokens", "arrow_config", "kasa_config",
@@ -40,7 +40,7 @@ TYPES: dict[str, tuple[str, tuple[type, ...]]] = {
 }
 """Settings that peft reckons with unlooked at, and what they must be."""
 PLAIN_INITS = (True, "gaussian", "orthogonal", False)  # others change the base's own weights
-OF_WEIGHTS = {"config.json", "generation_config.json", "README.md", CONFIG}
+OF_WEIGHTS = {"config.json", "generation_config.json", "README.md", ADAPTER_CONFIG}
 
 
 @dataclass(frozen=True)
@@ -64,11 +64,11 @@ def adapter_of(folder: Path, base: str | None = None) -> Adapter:
     base: where their base is, if not where their configuration says. Raises UserError if there are
     none, if they are pickled, or if folding them would not give the model that was trained.
     """
-    run = folder if (folder / ADAPTER / CONFIG).is_file() else None
+    run = folder if (folder / ADAPTER / ADAPTER_CONFIG).is_file() else None
     own = folder / ADAPTER if run else folder
-    if not (own / CONFIG).is_file():
+    if not (own / ADAPTER_CONFIG).is_file():
         raise UserError(
-            f"holds no adapter: {CONFIG} is missing",
+            f"holds no adapter: {ADAPTER_CONFIG} is missing",
             file=folder,
             hint="a run that trained all weights needs no merging",
         )
@@ -76,8 +76,8 @@ def adapter_of(folder: Path, base: str | None = None) -> Adapter:
     if not weights.is_file():
         raise UserError(f"holds no {TENSORS}", file=own, hint="convert it: pickles run code")
     read_header(weights)  # a file that is cut off fits no base, and would blame the base
-    said = read_json(own / CONFIG)
-    _require_plain(said, own / CONFIG)
+    said = read_json(own / ADAPTER_CONFIG)
+    _require_plain(said, own / ADAPTER_CONFIG)
     trained = _facts(run / MANIFEST if run else None)
     if (trained.get("config") or {}).get("quantization"):
         raise UserError(
@@ -87,7 +87,9 @@ def adapter_of(folder: Path, base: str | None = None) -> Adapter:
         )
     named = base or said.get("base_model_name_or_path")
     if not named:
-        raise UserError("does not say its base", file=own / CONFIG, hint="give --base MODEL")
+        raise UserError(
+            "does not say its base", file=own / ADAPTER_CONFIG, hint="give --base MODEL"
+        )
     written = _facts(run / "config.json" if run else None).get("dtype")
     return Adapter(own, str(named), run, written, (trained.get("outcome") or {}).get("dtype"))
 
@@ -190,7 +192,9 @@ def _merged(adapter: Adapter, base: Path, dtype: str) -> Any:
         said = [line.strip() for line in str(error).splitlines() if line.strip()]
         raise _misfit(adapter, " ".join(said[:2]) or type(error).__name__) from None
     except (TypeError, AttributeError) as error:  # peft takes settings of any type, and uses them
-        raise UserError(f"peft cannot use it: {error}", file=adapter.folder / CONFIG) from None
+        raise UserError(
+            f"peft cannot use it: {error}", file=adapter.folder / ADAPTER_CONFIG
+        ) from None
     _require_all(adapted, adapter)
     note("merging")
     plain = merged(adapted)

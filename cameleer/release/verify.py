@@ -73,16 +73,21 @@ class Checked(Findings):
             about = f"bundle tampered with, or broken: {count} problems, first {first}"
             hint = "ask its authors for the bundle they published"
             return UserError(about, file=place, hint=hint)
-        versions = f"made by cameleer {self.made_by}, checked by {cameleer.__version__}"
         about = (
             f"all files have their hashes, but {len(self.problems)} numbers or texts are not what "
-            f"this version derives ({versions}), first {first}"
+            f"this version derives ({self.versions}), first {first}"
         )
-        hint = f"check it with cameleer {self.made_by}" if self._other() else "ask its authors"
+        hint = f"check it with cameleer {self.made_by}" if self.of_another else "ask its authors"
         return UserError(about, file=place, hint=hint)
 
-    def _other(self) -> bool:
+    @property
+    def of_another(self) -> bool:
+        """Whether another version made it."""
         return self.made_by != cameleer.__version__
+
+    @property
+    def versions(self) -> str:
+        return f"made by cameleer {self.made_by}, checked by {cameleer.__version__}"
 
 
 def verify_bundle(place: Path, derive: Derive, expected: str | None = None) -> Checked:
@@ -99,9 +104,9 @@ def verify_bundle(place: Path, derive: Derive, expected: str | None = None) -> C
         if expected is not None and not findings.fingerprint.startswith(expected.lower()):
             about = f"its fingerprint is {findings.fingerprint}, not {expected}"
             findings.problems.insert(0, Damage(BUNDLE, about))
-        if findings.made_by != cameleer.__version__:
-            made = f"made by cameleer {findings.made_by}, checked by {cameleer.__version__}"
-            findings.given.append(f"{made}: where both differ in layout, pages and tables do too")
+        if findings.of_another:
+            about = "where both differ in layout, pages and tables do too"
+            findings.given.append(f"{findings.versions}: {about}")
         numbers = check_numbers(root, derive)
         findings.problems += [*numbers.problems, *check_written(root, index)]
         findings.numbers, findings.given = numbers.numbers, findings.given + numbers.given

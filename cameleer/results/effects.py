@@ -299,8 +299,7 @@ class _Fit:
         if self.luck is not None and self.luck[0] > 0:
             parts.append((self.luck[0] * float(trained @ trained), self.luck[1]))
         _, freedom, error = half_width(parts, self.level)
-        value = float(weights @ self.means)
-        return value if abs(value) >= ALIKE else 0.0, error, max(1.0, freedom)
+        return float(_unrounded(weights @ self.means)), error, max(1.0, freedom)
 
     def effect(self, index: int, source: str, benchmark: str) -> Effect:
         value, error, freedom = self.contrast(self.design.solve[1 + index])
@@ -325,8 +324,7 @@ class _Fit:
     def best(self, benchmark: str) -> Best:
         design, sources = self.design, self.design.sources
         alike = float(np.ptp(self.means)) < ALIKE
-        effects = (design.solve @ self.means)[1:]
-        effects = np.where(np.abs(effects) < ALIKE, 0.0, effects)  # else rounding would choose
+        effects = _unrounded((design.solve @ self.means)[1:])  # else rounding would choose
         there = design.told & (effects > 0)
         if not there.any():
             there = np.arange(len(sources)) == np.where(design.told, effects, -np.inf).argmax()
@@ -403,6 +401,11 @@ def _title(names: Sequence[str]) -> str:
 def _holm(found: Sequence[Effect]) -> list[Effect]:
     adjusted = holm([one.p for one in found])
     return [replace(one, p_holm=p) for one, p in zip(found, adjusted, strict=True)]
+
+
+def _unrounded(values: Any) -> Any:
+    """0 where rounding alone has made it more."""
+    return np.where(np.abs(values) < ALIKE, 0.0, values)
 
 
 def _is_score(value: float) -> bool:

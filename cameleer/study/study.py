@@ -31,7 +31,7 @@ from cameleer.evals.asking import EvalSpec
 from cameleer.evals.benchmark import benchmark_named
 from cameleer.evals.judge.run import JudgeSpec
 from cameleer.evals.judge.spec import pairwise_judge
-from cameleer.model.embedded import embedded_folder
+from cameleer.model.embedded import PREFIX, embedded_folder
 from cameleer.results.records import Format, Rule
 from cameleer.results.store import UNTUNED
 from cameleer.study.budget import Budget
@@ -66,8 +66,8 @@ class Base(Config):
     def _there(cls, model: str) -> str:
         """An unknown model of ours is told here, where file and line of the field are known."""
         try:
-            if model.startswith("embedded:"):
-                embedded_folder(model.removeprefix("embedded:"))
+            if model.startswith(PREFIX):
+                embedded_folder(model.removeprefix(PREFIX))
         except UserError as error:
             raise ValueError(str(error)) from None
         return model

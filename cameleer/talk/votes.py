@@ -14,7 +14,7 @@ from typing import Any
 
 from cameleer.core.console import warn
 from cameleer.core.errors import UserError
-from cameleer.core.files import JsonlLog, to_json, writing
+from cameleer.core.files import JsonlLog, require_plain, to_json, writing
 from cameleer.results.judgements import TIE, read_judgements, to_row
 from cameleer.results.records import Judgement
 
@@ -41,7 +41,7 @@ class Votes:
         self.path, self.a, self.b, self.who, self.seed = path, a, b, who, seed
         self.chats = path.with_name(f"{path.stem}.chats.jsonl")
         for file in (path, self.chats):
-            _require_plain(file)
+            require_plain(file, "--votes")  # whoever reads a pipe waits for ever
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists():
@@ -128,13 +128,6 @@ class Votes:
         kinds = (self.a, self.b, "ties", BAD, SKIPPED)
         told = ", ".join(f"{kind} {self.count[kind]}" for kind in kinds)
         return f"votes for {told}; they are in {self.path}, what was said in {self.chats}"
-
-
-def _require_plain(file: Path) -> None:
-    """Nothing can be appended to a folder, and whoever reads a pipe waits for ever."""
-    if file.exists() and not file.is_file():
-        what = "is a folder" if file.is_dir() else "is no plain file"
-        raise UserError(f"{what}, a file is needed", file=file, field="--votes")
 
 
 def _end_lines(path: Path) -> None:

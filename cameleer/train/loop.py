@@ -26,7 +26,7 @@ from cameleer.data.loader import (
     say_what_was_left_out,
     tokenise,
 )
-from cameleer.model.adapters import ADAPTER, settle
+from cameleer.model.adapters import ADAPTER, make_portable
 from cameleer.model.attention import Documents
 from cameleer.model.load import (
     device_and_dtype,
@@ -436,7 +436,7 @@ class Run:
             with quiet():
                 self._save_checkpoint()
             if self.config.lora and self.ranks.first:
-                settle(self.folder / ADAPTER, told_name(self.config.model))
+                make_portable(self.folder / ADAPTER, told_name(self.config.model))
         except Exception as error:
             if not disk_full(error):
                 raise

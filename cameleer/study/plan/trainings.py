@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from cameleer.model.embedded import PREFIX
 from cameleer.model.load import load_tokenizer, model_fingerprint, model_folder
 from cameleer.study.grid import Grid, Work
 from cameleer.study.plan.material import Material
@@ -24,7 +25,7 @@ FEW_STEPS = 5  # of a training; fewer tell nothing of its speed
 
 def found_model(model: str) -> tuple[Path, str]:
     """(folder, fingerprint) of MODEL; its name stands for both where its weights are not here."""
-    if model.startswith("embedded:"):
+    if model.startswith(PREFIX):
         folder: Path | None = model_folder(model)
     else:
         folder = model_config(model)[1]

@@ -22,7 +22,7 @@ from cameleer.study.execute.apart import Apart, End, Job, Place, begin, last_lin
 from cameleer.study.execute.executor import Course, State
 from cameleer.study.execute.local import Local, Machine, Share
 from cameleer.study.execute.tasks import Task
-from cameleer.study.study import Study
+from tests.study.execute.toy import toy_study
 
 MACHINE = Machine(cores=2, gpus=(), memory=8.0)
 MEET = """
@@ -115,23 +115,12 @@ def test_each_task_gets_gpus_of_its_own(tmp_path: Path) -> None:
     assert seen == {"3", "GPU-8f"}
 
 
-def declared(**changes: Any) -> Study:
-    """A study of which nothing is there."""
-    study = {
-        "name": "toy",
-        "bases": [{"name": "base", "model": "org/base"}],
-        "mixtures": [{"name": "cot", "parts": [{"source": "cot"}]}],
-        "benchmarks": ["mmlu:0-shot"],
-    }
-    return Study.model_validate({**study, **changes})
-
-
 def shares(monkeypatch: pytest.MonkeyPatch, gpus: tuple[str, ...], **changes: Any) -> Share:
     """What a training of 1 GB of weights takes of a machine of eight cores."""
     monkeypatch.setattr(here, "cores", lambda: 8)
     monkeypatch.setattr(here, "visible_gpus", lambda: gpus)
     task = Task("a", "evaluate", lambda: None, weights=2**30)
-    return here.this_machine(declared(**changes)).share(task)
+    return here.this_machine(toy_study(**changes)).share(task)
 
 
 def test_what_a_stage_takes_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,9 +152,9 @@ def test_the_gpus_that_this_machine_shows(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_settings_of_another_kind_of_executor_are_refused() -> None:
     with pytest.raises(ValidationError, match="address is of a Ray cluster"):
-        declared(executor={"address": "auto"})
+        toy_study(executor={"address": "auto"})
     with pytest.raises(ValidationError, match="memory is of this machine"):
-        declared(executor={"kind": "ray", "memory": 4})
+        toy_study(executor={"kind": "ray", "memory": 4})
 
 
 # ---- failures

@@ -17,7 +17,7 @@ from cameleer.study.execute.local import Share
 from cameleer.study.execute.nodes import require_seen, require_word_on_code, share_of
 from cameleer.study.execute.on_ray import OnRay
 from cameleer.study.execute.tasks import Task
-from cameleer.study.study import Study
+from tests.study.execute.toy import toy_study
 
 
 class RayTaskError(Exception):
@@ -73,44 +73,34 @@ class FakeRay:
         self.closed = True
 
 
-def study(**changes: Any) -> Study:
-    declared = {
-        "name": "toy",
-        "bases": [{"name": "base", "model": "org/base"}],
-        "mixtures": [{"name": "cot", "parts": [{"source": "cot"}]}],
-        "benchmarks": ["mmlu:0-shot"],
-    }
-    return Study.model_validate({**declared, **changes})
-
-
 def node(cpus: float, gpus: float = 0) -> dict[str, Any]:
     return {"Resources": {"CPU": cpus, "GPU": gpus}, "Alive": True}
 
 
 def test_what_one_task_takes_of_a_node() -> None:
-    share = share_of(study(threads=4), [node(2), node(8)])
+    share = share_of(toy_study(threads=4), [node(2), node(8)])
     assert (share.cores, share.gpus, share.threads) == (4, 0, 4)
-    share = share_of(study(), [node(64, 8), node(4)])
+    share = share_of(toy_study(), [node(64, 8), node(4)])
     assert (share.cores, share.gpus) == (8, 1)
-    share = share_of(study(executor={"kind": "ray", "gpus_per_stage": 2}), [node(64, 8)])
+    share = share_of(toy_study(executor={"kind": "ray", "gpus_per_stage": 2}), [node(64, 8)])
     assert (share.cores, share.gpus) == (16, 2)
 
 
 def test_a_task_that_no_node_has_room_for() -> None:
     with pytest.raises(UserError, match=r"'threads': no node has 16 cores \(they have 8 at most"):
-        share_of(study(threads=16), [node(8), node(2)])
+        share_of(toy_study(threads=16), [node(8), node(2)])
     with pytest.raises(UserError, match="no node has 2 cores and 4 GPUs"):
-        share_of(study(threads=2, executor={"kind": "ray", "gpus_per_stage": 4}), [node(8, 2)])
+        share_of(toy_study(threads=2, executor={"kind": "ray", "gpus_per_stage": 4}), [node(8, 2)])
 
 
 def test_nodes_run_code_of_models_only_if_that_was_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CAMELEER_ALLOW_CODE", raising=False)
     coded = ["mmlu:0-shot", "codex_humaneval:pass@1"]
-    require_word_on_code(study())
-    require_word_on_code(study(benchmarks=coded, allow_code_execution=True))
+    require_word_on_code(toy_study())
+    require_word_on_code(toy_study(benchmarks=coded, allow_code_execution=True))
     for said in (None, False):
         with pytest.raises(UserError, match="'allow_code_execution': codex_humaneval runs code"):
-            require_word_on_code(study(benchmarks=coded, allow_code_execution=said))
+            require_word_on_code(toy_study(benchmarks=coded, allow_code_execution=said))
 
 
 def test_a_node_must_see_the_study(tmp_path: Path) -> None:
